@@ -1,0 +1,90 @@
+"""Which names a stack declares: only those are taken from the process environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops.config.folder import parse_yaml, scalars, yaml_files
+from ops.config.interpolation import Reference, references
+from ops.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ops.config.models import StackConfig
+
+__all__ = ["Declared", "Required", "declared_names", "interpolated", "named_in_config", "required_by"]
+
+_ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """`names` may come from the process environment; `secret` are those among them that are masked."""
+
+    names: frozenset[str]
+    secret: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Required:
+    """A `${NAME:?message}` in a compose file; `may_be_empty` is true for `${NAME?message}`."""
+
+    name: str
+    message: str
+    file: Path
+    may_be_empty: bool
+
+
+def declared_names(folder: Path, config: StackConfig) -> Declared:
+    """Return the names that compose files, `env:NAME` strings of ops.toml and `[secrets] required` name."""
+    secret = set(config.secrets.required)
+    for registry in config.registries.values():
+        secret |= set(_ENV.findall(registry.password))
+    for server in config.servers.values():
+        if server.key.startswith("env:"):
+            secret |= set(_ENV.findall(server.key))
+    names = secret | set(named_in_config(config.model_dump()))
+    for path in yaml_files(folder):
+        names |= {reference.name for reference in interpolated(path)}
+    return Declared(frozenset(names), frozenset(secret))
+
+
+def named_in_config(value: object) -> Iterator[str]:
+    """Given a part of the configuration, return the names in its `env:NAME` strings."""
+    if isinstance(value, str):
+        if match := _ENV.fullmatch(value):
+            yield match[1]
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from named_in_config(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from named_in_config(inner)
+
+
+def interpolated(path: Path) -> tuple[Reference, ...]:
+    """Return the references in one YAML file; one that is no YAML (a template) is read as plain text."""
+    content = path.read_bytes()
+    try:
+        texts = list(scalars(parse_yaml(content, str(path))))
+    except ConfigError:
+        texts = [content.decode(errors="replace")]
+    return tuple(reference for text in texts for reference in references(text))
+
+
+def required_by(files: tuple[Path, ...]) -> tuple[Required, ...]:
+    """Given compose files, return what they refuse to do without, each name once, the strictest wish."""
+    found: dict[str, Required] = {}
+    for path in files:
+        if not path.is_file():
+            continue
+        for reference in interpolated(path):
+            if reference.operator in (":?", "?") and not reference.nested:
+                wish = Required(reference.name, reference.argument, path, reference.operator == "?")
+                known = found.get(wish.name)
+                if known is None or (known.may_be_empty and not wish.may_be_empty):
+                    found[wish.name] = wish
+    return tuple(found.values())

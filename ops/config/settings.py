@@ -1,0 +1,73 @@
+"""What a command knows of its stack and environment once everything has been read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops.commands import Redactor
+
+if TYPE_CHECKING:
+    from ops.config.models import StackConfig
+    from ops.config.values import Values
+
+__all__ = ["COMPOSE_NAMES", "Settings"]
+
+COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One stack in one environment: `folder` holds ops.toml, `config` is what it says after all overrides.
+
+    `project` is the compose project name, `environments` all that ops.toml knows, `warnings` what deserves a
+    look although it stops nothing.
+    """
+
+    folder: Path
+    stack: str
+    environment: str
+    project: str
+    config: StackConfig
+    values: Values
+    environments: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """The redactor that knows every secret among the values."""
+        return Redactor(self.values.secrets)
+
+    @property
+    def file(self) -> Path:
+        """The path of ops.toml."""
+        return self.folder / "ops.toml"
+
+    @property
+    def env_files(self) -> tuple[Path, ...]:
+        """The dotenv files of this environment that exist, the stronger first."""
+        candidates = (self.folder / f".env.{self.environment}", self.folder / ".env")
+        return tuple(path for path in candidates if path.is_file())
+
+    @property
+    def compose_files(self) -> tuple[Path, ...]:
+        """The compose files in the order in which Compose merges them; whether they exist is not checked."""
+        if self.config.files:
+            return tuple(self.folder / name for name in self.config.files)
+        present = [name for name in COMPOSE_NAMES if (self.folder / name).is_file()]
+        base = present[0] if present else COMPOSE_NAMES[0]
+        stem, _, suffix = base.rpartition(".")
+        override = self.folder / f"{stem}.{self.environment}.{suffix}"
+        return (self.folder / base, override) if override.is_file() else (self.folder / base,)
+
+    @property
+    def compose_arguments(self) -> tuple[str, ...]:
+        """The `--file`, `--profile` and `--project-name` arguments, paths relative to the stack folder."""
+        words: list[str] = ["--project-name", self.project]
+        for path in self.compose_files:
+            words += ["--file", path.relative_to(self.folder).as_posix()]
+        for profile in self.config.profiles:
+            words += ["--profile", profile]
+        return tuple(words)

@@ -1,0 +1,57 @@
+"""Which folder is the stack: `--stack`, else OPS_STACK, else the nearest ops.toml."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ops.errors import UsageError
+
+__all__ = ["find_stack", "known_stacks"]
+
+
+def find_stack(stack: str | None, start: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the ops.toml meant by `stack`, by OPS_STACK, or by `start` and its parents.
+
+    Raises UsageError that lists the stacks found under compose/.
+    """
+    wanted = stack or environ.get("OPS_STACK") or ""
+    levels = (start, *start.parents)
+    if not wanted:
+        for level in levels:
+            if (level / "ops.toml").is_file():
+                return level
+        raise UsageError(
+            f"no ops.toml in {start} or above it{_listed(start)}",
+            next_step="name the stack with --stack or OPS_STACK, go to its folder, or run `opsbook init`",
+        )
+    for level in levels:
+        if (level / "compose" / wanted / "ops.toml").is_file():
+            return level / "compose" / wanted
+    folder = (start / Path(wanted).expanduser()).resolve()
+    if (folder / "ops.toml").is_file():
+        return folder
+    if folder.name == "ops.toml" and folder.is_file():
+        return folder.parent
+    said = "--stack" if stack else "OPS_STACK"
+    near = difflib.get_close_matches(wanted, known_stacks(start), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"{said} {wanted}: no such stack{_listed(start)}{hint}")
+
+
+def known_stacks(start: Path) -> tuple[str, ...]:
+    """Return the names of the folders with an ops.toml under the nearest compose/ folder that has any."""
+    for level in (start, *start.parents):
+        found = sorted(path.parent.name for path in level.glob("compose/*/ops.toml"))
+        if found:
+            return tuple(found)
+    return ()
+
+
+def _listed(start: Path) -> str:
+    names = known_stacks(start)
+    return (
+        f"; stacks under compose/: {', '.join(names)}" if names else "; there are none under compose/ either"
+    )

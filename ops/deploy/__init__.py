@@ -1,0 +1,1 @@
+"""Deploy and rollback: survey, preflight, plan, and the run that carries it out."""

@@ -1,0 +1,238 @@
+"""A deploy from the first question to the last journal line; docs/architecture.md tells the order and its reasons."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from ops.config import Settings, Version
+from ops.deploy.bundle import describe, new_release_id, upload
+from ops.deploy.examine import Examined, base_release, examine, state_host_of
+from ops.deploy.images import pull_pins, resolve
+from ops.deploy.migration import migrate
+from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, switch_for, wishes
+from ops.deploy.preflight import warnings
+from ops.deploy.rollout import Rollout, raise_all
+from ops.deploy.survey import Survey, layout_of
+from ops.engines.nginx import configuration_changed
+from ops.engines.release import Release
+from ops.errors import FailedUnchanged, OpsError
+from ops.hosts import Cancelled, Host
+from ops.hosts.fleet import each
+from ops.outcomes import Outcome, Target
+from ops.runs.interruption import Interruption
+from ops.runs.lock import Holder
+from ops.runs.log import RunLog
+from ops.runs.phases import Phase
+from ops.runs.reporting import Reporter
+from ops.runs.run import Run, new_run_id, operator
+from ops.strategies.steps import View
+from ops.strategies.switch import plan_switch
+
+__all__ = ["DeployOptions", "Seams", "deploy", "plan"]
+
+
+@dataclass(frozen=True)
+class DeployOptions:
+    """How a deploy is asked for. `servers` limits it, `wait` is seconds for a lock that another holds."""
+
+    resume: bool = False
+    servers: tuple[str, ...] = ()
+    wait: float = 0.0
+    state_host: str | None = None
+
+
+def _no_images(hosts: Mapping[str, Host]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Seams:
+    """What other features bring to a deploy: a backup before it, and a way for servers to reach local images."""
+
+    backup: Callable[[], str] | None = None
+    serve_images: Callable[[Mapping[str, Host]], AbstractContextManager[None]] = _no_images
+
+
+def plan(settings: Settings, hosts: Mapping[str, Host], version: Version, servers: tuple[str, ...] = ()) -> DeployPlan:
+    """Return what a deploy would do; raises what the deploy would be refused for. Changes nothing."""
+    found = examine(settings, hosts, version, servers)
+    base = base_release(settings, version, "plan", "plan")
+    pulls = [wish.reference for wish in wishes(settings, found.surveys, version.version) if wish.reference not in found.pins]
+    told = [*settings.warnings, *warnings(found.surveys, time.time())]
+    return plan_deploy(settings, found.surveys, found.wanted, base, pulls, told)
+
+
+def deploy(
+    settings: Settings,
+    hosts: Mapping[str, Host],
+    version: Version,
+    options: DeployOptions,
+    reporter: Reporter,
+    interruption: Interruption,
+    seams: Seams | None = None,
+) -> Outcome:
+    """Deploy a version and return what came of it.
+
+    Raises FailedUnchanged, ConfigError, Locked or Unreachable when nothing was changed, RolledBack when all touched
+    servers are back on their own releases, NeedsPerson when a person has to look, Interrupted after a signal.
+    """
+    state = state_host_of(settings, options.state_host)
+    run_id = new_run_id()
+    with RunLog(settings.folder, run_id, settings.redactor) as log, interruption.listening():
+        run = Run(settings, "deploy", layout_of(settings), hosts, state, reporter, log, interruption, run_id=run_id)
+        run.version = version.version
+        rollout = Rollout(settings, run, revision=version.revision)
+        try:
+            event = _through_the_phases(rollout, version, options, seams or Seams())
+        except (OpsError, Cancelled) as error:
+            raise rollout.undo(error) from error
+        return rollout.finish(event)
+
+
+def _through_the_phases(rollout: Rollout, version: Version, options: DeployOptions, seams: Seams) -> str:
+    """Run all phases; return the journal's word for the end."""
+    run, settings = rollout.run, rollout.settings
+    with run.during(Phase.CHECK):
+        found = examine(settings, run.reach, version, options.servers)
+        rollout.surveys = found.surveys
+        leaks = (text for goal in found.wanted.values() for text in goal.warnings)
+        for text in dict.fromkeys([*settings.warnings, *warnings(found.surveys, time.time()), *leaks]):
+            run.warn(text)
+    with run.during(Phase.LOCK):
+        found = _take_lock(rollout, found, version, options)
+    with run.during(Phase.FETCH), seams.serve_images(run.hosts):
+        found = _fetch(rollout, found, version)
+    if _nothing_to_do(rollout):
+        return "unchanged"
+    with run.during(Phase.UPLOAD):
+        _upload(rollout, found)
+    # Here the checks end and the changes begin.
+    if settings.config.backup_before_deploy:
+        with run.during(Phase.BACKUP):
+            if seams.backup is None:
+                raise FailedUnchanged("backup_before_deploy is set, and this stack has no backup configured")
+            run.log.write(seams.backup())
+    if settings.config.migrate is not None:
+        with run.during(Phase.MIGRATE):
+            migrate(rollout)
+    with run.during(Phase.SWITCH):
+        services = {name: tuple(goal.services) for name, goal in found.wanted.items()}
+        rollout.switch(batches(settings, services, found.wanted))
+    with run.during(Phase.SMOKE):
+        rollout.smoke()
+    with run.during(Phase.COMMIT):
+        rollout.commit()
+    return "done"
+
+
+def _take_lock(rollout: Rollout, found: Examined, version: Version, options: DeployOptions) -> Examined:
+    run, surveys = rollout.run, found.surveys
+    state = surveys.get(run.state_host)
+    dead = Holder.from_json(state.facts.holder) if state else None
+    resumed = _unfinished(surveys, dead) if options.resume else None
+    run.release = new_release_id(version.version)
+    came_from = {name: survey.facts.current for name, survey in surveys.items()}
+    if resumed is not None and resumed.version == version.version and resumed.release:
+        run.release = resumed.release
+        for name, survey in surveys.items():
+            if survey.facts.current == run.release:  # this server had come to the end: it goes back to what it had before
+                release = survey.release(run.release)
+                came_from[name] = release.previous if release else None
+    rollout.came_from = came_from
+    holder = Holder(run.run_id, run.action, operator(), run.started_at, version.version, run.release, came_from)
+    floor = max((survey.facts.fence_token for survey in surveys.values()), default=0)
+    take_over = (dead.run_id if dead else "") if options.resume else None
+    token = run.take_lock(holder, floor=floor, take_over=take_over, wait=options.wait)
+    if token > floor + 1 and not options.resume:
+        # Another run came to its end between the questions and the lock: what is known is old.
+        found = examine(rollout.settings, run.reach, version, options.servers)
+        rollout.surveys = found.surveys
+        rollout.came_from = {name: survey.facts.current for name, survey in found.surveys.items()}
+    return found
+
+
+def _unfinished(surveys: Mapping[str, Survey], dead: Holder | None) -> Holder | None:
+    """Return what --resume goes on with: the run whose lock is there, else the newest release that any server serves."""
+    if dead is not None:
+        return dead
+    newest = max((survey.facts.current for survey in surveys.values() if survey.facts.current), default=None)
+    if newest is None:
+        return None
+    release = next(r for survey in surveys.values() if (r := survey.release(newest)) is not None)
+    return Holder(release.run_id, "deploy", "", release.created, release.version, release.id)
+
+
+def _fetch(rollout: Rollout, found: Examined, version: Version) -> Examined:
+    """Resolve and pull all images, and make the release records."""
+    run, settings = rollout.run, rollout.settings
+    needed = wishes(settings, found.surveys, version.version)
+    pins = resolve(needed, found.surveys, run.hosts, settings)
+    per_server = {
+        name: {wish.reference: pins[wish.reference] for wish in needed if name in wish.servers} for name in found.surveys
+    }
+    pull_pins(per_server, found.surveys, run.hosts, settings)
+    wanted = found.wanted if pins == found.pins else desires(settings, found.surveys, version.version, pins)
+    assert run.release is not None
+    base = base_release(settings, version, run.release, run.run_id)
+    rollout.releases = {
+        name: replace(
+            describe(goal, run.layout, base),
+            previous=rollout.came_from.get(name),
+            migrated=settings.config.migrate is not None,
+        )
+        for name, goal in wanted.items()
+    }
+    return Examined(found.surveys, wanted, pins)
+
+
+def _nothing_to_do(rollout: Rollout) -> bool:
+    """Same version, same content, everything running, one release everywhere."""
+    serving = set()
+    for name, release in rollout.releases.items():
+        facts = rollout.surveys[name].facts
+        current = rollout.surveys[name].release(facts.current) if facts.current else None
+        if current is None or not _same(current, release):
+            return False
+        view, switch = View(facts.containers), switch_for(rollout.settings, release)
+        if plan_switch(release, switch, view, proxy_changed=configuration_changed(release, facts.proxy_content)):
+            return False
+        serving.add(current.id)
+    if len(serving) != 1:
+        return False
+    rollout.run.release = serving.pop()
+    for name in rollout.releases:
+        rollout.results[name] = Target("host", "unchanged", rollout.run.release, rollout.run.release)
+    return True
+
+
+def _same(current: Release, release: Release) -> bool:
+    return (
+        current.version == release.version
+        and current.services == release.services
+        and current.proxy_folders == release.proxy_folders
+        and not current.scale
+    )
+
+
+def _upload(rollout: Rollout, found: Examined) -> None:
+    run = rollout.run
+    secrets = secret_values(rollout.settings)
+
+    def write(name: str, host: Host) -> None:
+        command = upload(rollout.releases[name], found.wanted[name], run.layout, found.surveys[name].facts, secrets)
+        run.reporter.step(name, "upload the release")
+        run.log.write(command.shown, name)
+        result = host.run(command)
+        if not result.ok:
+            full = "no space left" in result.last_lines.lower()
+            raise FailedUnchanged(
+                f"{'disk full' if full else 'the release could not be written'}: {result.last_lines}",
+                target=name,
+                next_step=f"make room on {name}: docker system df; docker image prune" if full else "inv servers.check",
+            )
+
+    rollout.uploaded = set(rollout.releases)
+    raise_all(each({name: run.hosts[name] for name in rollout.releases}, write))

@@ -1,0 +1,81 @@
+"""The questions before any change, and everything that forbids one, told together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ops.config import Settings, Version, missing
+from ops.deploy.images import known_pins
+from ops.deploy.planning import desires, wishes
+from ops.deploy.preflight import preflight
+from ops.deploy.survey import Survey, survey
+from ops.engines.desired import Desired
+from ops.engines.release import Release
+from ops.errors import OpsError, Problem, UsageError
+from ops.hosts import Host
+from ops.runs.journal import now
+
+__all__ = ["Examined", "base_release", "chosen_servers", "examine", "state_host_of"]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What was found: surveys and wishes by server, and the pins that need no registry."""
+
+    surveys: Mapping[str, Survey]
+    wanted: Mapping[str, Desired]
+    pins: Mapping[str, str]
+
+
+def state_host_of(settings: Settings, override: str | None) -> str:
+    """Return the server with lock and journal. Raises UsageError for an unknown one, or where there is no server."""
+    servers = settings.config.servers
+    if not servers:
+        raise UsageError(
+            f"{settings.file} names no server for {settings.environment}", next_step="add [servers.NAME] with an address"
+        )
+    name = override or settings.config.state_host or next(iter(servers))
+    if name not in servers:
+        raise UsageError(f"unknown server {name}; known: {', '.join(servers)}")
+    return name
+
+
+def chosen_servers(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the servers that a command is for: all, or those named. Raises UsageError for an unknown one."""
+    unknown = [name for name in names if name not in settings.config.servers]
+    if unknown:
+        raise UsageError(f"unknown server {unknown[0]}; known: {', '.join(settings.config.servers)}")
+    return names or tuple(settings.config.servers)
+
+
+def examine(settings: Settings, hosts: Mapping[str, Host], version: Version, servers: tuple[str, ...]) -> Examined:
+    """Ask the servers and check everything. Raises Problem (or its only finding) with all that forbids a deploy."""
+    problems: list[OpsError] = list(missing(settings))
+    if problems:
+        raise Problem(problems)
+    found, unreachable = survey(settings, hosts, version.version)
+    chosen = chosen_servers(settings, servers)
+    problems += [error for name, error in unreachable.items() if name in chosen]
+    surveys = {name: found[name] for name in chosen if name in found}
+    pins = known_pins(wishes(settings, surveys, version.version), surveys)
+    wanted = desires(settings, surveys, version.version, pins)
+    problems += preflight(settings, surveys, wanted)
+    if problems:
+        raise Problem(problems)
+    return Examined(surveys, wanted, pins)
+
+
+def base_release(settings: Settings, version: Version, release_id: str, run_id: str) -> Release:
+    """Return a release record without services, for each server to fill."""
+    return Release(
+        id=release_id,
+        version=version.version,
+        revision=version.revision,
+        created=now(),
+        run_id=run_id,
+        stack=settings.stack,
+        environment=settings.environment,
+        project=settings.project,
+        services={},
+    )

@@ -1,0 +1,68 @@
+"""`[migrate]`: once for the fleet, in a container of the new version, before any server is switched."""
+
+from __future__ import annotations
+
+from ops.deploy.planning import switch_for
+from ops.deploy.rollout import Rollout, raise_all
+from ops.engines.compose import one_off
+from ops.errors import NeedsPerson, UsageError
+from ops.hosts import Host
+from ops.hosts.fleet import each
+from ops.runs.execute import execute
+from ops.strategies.steps import Step, View
+from ops.strategies.switch import plan_switch
+
+__all__ = ["migrate"]
+
+
+def migrate(rollout: Rollout) -> None:
+    """Run the migration to its end; a signal in between is put off until then.
+
+    Before a first deploy nothing runs that it could talk to, so the services that it depends on are started where
+    they are absent. Raises NeedsPerson when it fails: the old version serves, the schema may be half changed.
+    """
+    run, config = rollout.run, rollout.settings.config.migrate
+    assert config is not None
+    place = next((name for name, release in rollout.releases.items() if config.service in release.services), None)
+    if place is None:
+        raise UsageError(f"[migrate] service {config.service} runs on none of the servers of this deploy")
+    _start_support(rollout, config.service)
+    run.reporter.step(place, f"migrate: {' '.join(config.command)}")
+    release = rollout.releases[place].id
+    command = one_off(run.layout, release, config.service, config.command, run_id=run.run_id, timeout=config.timeout)
+    with run.interruption.deferred():
+        result = run.hosts[place].run(command)
+    run.log.write(f"$ {command.shown}\n{result.stdout}{result.stderr}", place)
+    if not result.ok:
+        raise NeedsPerson(
+            f"the migration failed with status {result.status}: {result.last_lines}",
+            target=place,
+            left_behind="the old version serves on; the database schema may be half changed",
+            next_step="read the migration's output in the log, mend it, and deploy again",
+        )
+    run.migrated = True
+    run.interruption.cancellation.check()
+
+
+def _start_support(rollout: Rollout, service: str) -> None:
+    needed: set[str] = set()
+    waiting = [service]
+    while waiting:
+        name = waiting.pop()
+        for release in rollout.releases.values():
+            if name in release.services:
+                fresh = set(release.services[name].depends_on) - needed
+                needed |= fresh
+                waiting += fresh
+    starts: dict[str, tuple[Step, ...]] = {}
+    for name, release in rollout.releases.items():
+        view = View(rollout.surveys[name].facts.containers)
+        absent = [other for other in needed if other in release.services and not view.of(other)]
+        if absent:
+            starts[name] = plan_switch(release, switch_for(rollout.settings, release), view, only=absent)
+
+    def start(name: str, host: Host) -> None:
+        rollout.touch(name)
+        execute(starts[name], host, View(rollout.surveys[name].facts.containers), rollout.bench)
+
+    raise_all(each({name: host for name, host in rollout.run.hosts.items() if name in starts}, start))

@@ -1,0 +1,221 @@
+"""What forbids a deploy, found before anything is touched, all of it at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+from ops.config import Settings
+from ops.deploy.survey import Survey
+from ops.engines.desired import Desired
+from ops.engines.facts import HostFacts
+from ops.errors import ConfigError, FailedUnchanged, OpsError
+
+__all__ = ["LEAST_FREE", "preflight", "warnings"]
+
+LEAST_FREE = 512 * 1024 * 1024  # bytes; less, and a pull fails half-way on most stacks
+OLDEST_DOCKER, OLDEST_COMPOSE = (20, 10), (2, 20)
+CLOCK_OFF = 30.0  # seconds
+
+
+def preflight(settings: Settings, surveys: Mapping[str, Survey], wanted: Mapping[str, Desired]) -> list[OpsError]:
+    """Return every reason not to deploy; empty when there is none."""
+    found: list[OpsError] = []
+    for name, survey in surveys.items():
+        found += _machine(name, survey.facts)
+        if name not in wanted:
+            continue
+        plan = wanted[name]
+        found += list(plan.problems)
+        found += _ports(name, settings, survey.facts, plan.model["services"])
+        found += _rolling(settings, name, plan)
+        found += _foreign(settings, name, survey.facts, plan)
+        found += _shared_names(settings, name, survey.facts, plan.model)
+        found += _names(settings, name, survey.facts, plan.model["services"])
+    return list({(str(error), error.next_step): error for error in found}.values())
+
+
+def warnings(surveys: Mapping[str, Survey], operator_clock: float) -> list[str]:
+    """Return what deserves a look although it forbids nothing."""
+    found = []
+    for name, survey in surveys.items():
+        off = survey.facts.clock - operator_clock
+        if abs(off) > CLOCK_OFF:
+            found.append(f"{name}: its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's")
+    return found
+
+
+def _machine(name: str, facts: HostFacts) -> list[OpsError]:
+    found: list[OpsError] = []
+    for what, version, oldest in (("Docker", facts.docker, OLDEST_DOCKER), ("Compose", facts.compose, OLDEST_COMPOSE)):
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+        if numbers < oldest:
+            least = ".".join(map(str, oldest))
+            found.append(ConfigError(f"{what} {version} is older than {least}", target=name, next_step="inv servers.prepare"))
+    for path, free in facts.free.items():
+        if free < LEAST_FREE:
+            found.append(
+                FailedUnchanged(
+                    f"disk full: {free // 2**20} MiB free at {path}, {LEAST_FREE // 2**20} MiB are needed",
+                    target=name,
+                    next_step=f"make room on {name}: docker system df; docker image prune",
+                )
+            )
+    return found
+
+
+def _published(service: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    found = []
+    for port in service.get("ports") or ():
+        if port.get("published"):
+            low, _, high = str(port["published"]).partition("-")
+            for number in range(int(low), int(high or low) + 1):
+                found.append((port.get("host_ip") or "0.0.0.0", str(number), port.get("protocol") or "tcp"))
+    return found
+
+
+def _ports(name: str, settings: Settings, facts: HostFacts, services: Mapping[str, Any]) -> list[OpsError]:
+    found: list[OpsError] = []
+    for (one, first), (two, second) in combinations(services.items(), 2):
+        clash = sorted({a[1] for a in _published(first) for b in _published(second) if _collide(a, b)}, key=int)
+        if clash:
+            ports = " and ".join(clash)
+            found.append(
+                ConfigError(
+                    f"services {one} and {two} both publish {'port' if len(clash) == 1 else 'ports'} {ports}",
+                    next_step=f"let one of them keep the port{'s' if len(clash) > 1 else ''}: remove `ports:` of {one} or {two}",
+                )
+            )
+    for service, definition in services.items():
+        for address, number, protocol in _published(definition):
+            for other in facts.bystanders:
+                if other.project != settings.project and _listens(other.ports, address, number, protocol):
+                    owner = f"project {other.project}" if other.project else "no compose project"
+                    found.append(
+                        ConfigError(f"port {number} of service {service} is taken by container {other.name} ({owner})", target=name)
+                    )
+    return found
+
+
+def _collide(a: tuple[str, str, str], b: tuple[str, str, str]) -> bool:
+    anywhere = {"0.0.0.0", "::", ""}
+    return a[1:] == b[1:] and (a[0] == b[0] or a[0] in anywhere or b[0] in anywhere)
+
+
+def _listens(ports: str, address: str, number: str, protocol: str) -> bool:
+    for part in ports.split(", "):
+        match = re.match(r"(.+):(\d+)(?:-(\d+))?->.*/(\w+)$", part)
+        if match and int(match[2]) <= int(number) <= int(match[3] or match[2]):
+            theirs = match[1].strip("[]")
+            if _collide((theirs, number, match[4]), (address, number, protocol)):
+                return True
+    return False
+
+
+def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
+    found: list[OpsError] = []
+    for service, spec in plan.services.items():
+        definition = plan.model["services"][service]
+        reason = ""
+        if spec.replicas > 1 or spec.strategy == "rolling":
+            if definition.get("container_name"):
+                reason = f"container_name {definition['container_name']!r} can exist once only"
+            elif definition.get("network_mode") == "host":
+                reason = "on the host's network two containers cannot listen on one port"
+            elif any(len(str(p.get("published") or "").split("-")) == 1 and p.get("published") for p in definition.get("ports") or ()):
+                published = next(p["published"] for p in definition["ports"] if p.get("published"))
+                reason = f"it publishes the fixed host port {published}"
+            elif volume := _exclusive_volume(definition):
+                reason = f"two containers would write to the volume {volume}"
+        if reason:
+            what = "cannot roll" if spec.strategy == "rolling" else f"cannot have {spec.replicas} replicas"
+            found.append(
+                ConfigError(
+                    f"service {service} {what}: {reason}",
+                    next_step=f'set services.{service}.strategy = "recreate", or remove the reason from the compose file',
+                )
+            )
+        if spec.strategy == "rolling" and plan.proxy is None and name in settings.config.servers:
+            found.append(ConfigError(f"service {service} rolls, but the proxy does not run on this server", target=name))
+    return found
+
+
+def _exclusive_volume(definition: Mapping[str, Any]) -> str:
+    for volume in definition.get("volumes") or ():
+        if volume.get("type") == "volume" and volume.get("source") and not volume.get("read_only"):
+            return str(volume["source"])
+    return ""
+
+
+def _foreign(settings: Settings, name: str, facts: HostFacts, plan: Desired) -> list[OpsError]:
+    """The same stack under another project name: a deploy would start it anew with empty volumes."""
+    if any(c.service in plan.services for c in facts.containers):
+        return []
+    suspects: dict[str, set[str]] = {}
+    for other in facts.bystanders:
+        if not other.project or other.project == settings.project or other.environment:
+            continue
+        spec = plan.services.get(other.service)
+        if spec is not None and _repository(other.image) == _repository(spec.image):
+            suspects.setdefault(other.project, set()).add(other.service)
+    for volume, labels in facts.volumes.items():
+        project = labels.get("com.docker.compose.project", "")
+        key = labels.get("com.docker.compose.volume", "")
+        named_alike = project in (settings.stack, settings.folder.name, settings.folder.name.replace("-", ""))
+        if project and project != settings.project and named_alike and key in (plan.model.get("volumes") or {}):
+            suspects.setdefault(project, set()).add(f"volume {volume}")
+    own = {labels.get("com.docker.compose.project") for labels in facts.volumes.values()}
+    if settings.project in own:
+        return []
+    return [
+        ConfigError(
+            f"this stack seems to run here already as project {project!r} ({', '.join(sorted(what))}); deployed as "
+            f"{settings.project!r} it would start beside it with empty volumes",
+            target=name,
+            next_step=f'to adopt it with its data, add to ops.toml: [environments.{settings.environment}] project = "{project}"',
+        )
+        for project, what in suspects.items()
+    ]
+
+
+def _repository(image: str) -> str:
+    return image.partition("@")[0].rpartition(":")[0] or image if ":" in image.rpartition("/")[2] else image.partition("@")[0]
+
+
+def _shared_names(settings: Settings, name: str, facts: HostFacts, model: Mapping[str, Any]) -> list[OpsError]:
+    """A volume or network with a fixed name that another project made: two environments would share it."""
+    found: list[OpsError] = []
+    for kind, present in (("volumes", facts.volumes), ("networks", facts.networks)):
+        for key, definition in (model.get(kind) or {}).items():
+            real = (definition or {}).get("name") or key
+            if (definition or {}).get("external"):
+                if real not in present:
+                    found.append(
+                        ConfigError(
+                            f"the external {kind[:-1]} {real} does not exist",
+                            target=name,
+                            next_step=f"docker {kind[:-1]} create {real}   (on {name})",
+                        )
+                    )
+                continue
+            owner = present.get(real, {}).get("com.docker.compose.project", "")
+            if real in present and owner != settings.project:
+                found.append(
+                    ConfigError(
+                        f"{kind[:-1]} {real} belongs to {f'project {owner}' if owner else 'no project'}; {settings.project} would share it by name",
+                        target=name,
+                        next_step=f"remove `name:` of {kind[:-1]} {key} in the compose file, or declare it external",
+                    )
+                )
+    return found
+
+
+def _names(settings: Settings, name: str, facts: HostFacts, services: Mapping[str, Any]) -> list[OpsError]:
+    taken = {other.name: other for other in facts.bystanders if other.project != settings.project}
+    return [
+        ConfigError(f"container_name {definition['container_name']!r} of service {service} is taken by another project", target=name)
+        for service, definition in services.items()
+        if definition.get("container_name") in taken
+    ]

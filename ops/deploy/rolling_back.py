@@ -1,0 +1,200 @@
+"""Rollback: every server back to an earlier release of its own, old files and images, today's secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ops.commands import Command, quote
+from ops.config import Settings
+from ops.config.dotenv import compose_form
+from ops.deploy.examine import chosen_servers, state_host_of
+from ops.deploy.planning import secret_values
+from ops.deploy.rollout import Rollout, raise_all
+from ops.deploy.survey import Survey, layout_of, survey
+from ops.deploy.wayback import go_back
+from ops.engines.compose import dotenv_values
+from ops.engines.layout import Layout
+from ops.engines.release import Release
+from ops.errors import ConfigError, OpsError, Problem, UsageError
+from ops.hosts import Cancelled, Host
+from ops.hosts.fleet import each
+from ops.outcomes import Outcome, Target
+from ops.runs.interruption import Interruption
+from ops.runs.lock import Holder
+from ops.runs.log import RunLog
+from ops.runs.phases import Phase
+from ops.runs.reporting import Reporter
+from ops.runs.run import Run, new_run_id, operator
+
+__all__ = ["RollbackOptions", "RollbackPlan", "rollback", "rollback_plan"]
+
+
+@dataclass(frozen=True)
+class RollbackOptions:
+    """How a rollback is asked for; `to` is a release id, `release_secrets` keeps the release's own secret values."""
+
+    to: str | None = None
+    release_secrets: bool = False
+    servers: tuple[str, ...] = ()
+    wait: float = 0.0
+    state_host: str | None = None
+
+
+@dataclass(frozen=True)
+class RollbackPlan:
+    """Where each server would go back to (None: to before its first release), and the releases since that migrated."""
+
+    targets: Mapping[str, str | None]
+    serving: Mapping[str, str | None]
+    migrated_since: tuple[str, ...]
+    died: Holder | None = None
+
+
+def rollback_plan(settings: Settings, hosts: Mapping[str, Host], options: RollbackOptions) -> RollbackPlan:
+    """Return what a rollback would do. Raises UsageError when there is nothing to go back to."""
+    return _plan(settings, _surveys(settings, hosts, options), options)
+
+
+def rollback(
+    settings: Settings,
+    hosts: Mapping[str, Host],
+    options: RollbackOptions,
+    reporter: Reporter,
+    interruption: Interruption,
+) -> Outcome:
+    """Bring all servers to an earlier release and return what came of it.
+
+    After a run that died it takes its lock over (once its heartbeat is stale) and goes to the releases from before
+    it. It never migrates down. Raises as `deploy` does; when the way there fails, the servers return to what served.
+    """
+    state = state_host_of(settings, options.state_host)
+    run_id = new_run_id()
+    with RunLog(settings.folder, run_id, settings.redactor) as log, interruption.listening():
+        run = Run(settings, "deploy.rollback", layout_of(settings), hosts, state, reporter, log, interruption, run_id=run_id)
+        rollout = Rollout(settings, run)
+        try:
+            event = _through_the_phases(rollout, options)
+        except (OpsError, Cancelled) as error:
+            raise rollout.undo(error) from error
+        return rollout.finish(event)
+
+
+def _surveys(settings: Settings, hosts: Mapping[str, Host], options: RollbackOptions) -> dict[str, Survey]:
+    found, unreachable = survey(settings, hosts, None)
+    chosen = chosen_servers(settings, options.servers)
+    problems = [error for name, error in unreachable.items() if name in chosen]
+    if problems:
+        raise Problem(problems)
+    return {name: found[name] for name in chosen}
+
+
+def _plan(settings: Settings, surveys: Mapping[str, Survey], options: RollbackOptions) -> RollbackPlan:
+    state = surveys.get(state_host_of(settings, options.state_host))
+    died = Holder.from_json(state.facts.holder) if state else None
+    serving = {name: survey.facts.current for name, survey in surveys.items()}
+    targets: dict[str, str | None] = {}
+    problems: list[OpsError] = []
+    for name, found in surveys.items():
+        target: str | None
+        current = found.release(serving[name] or "")
+        if options.to is not None:
+            target = options.to
+        elif died is not None and died.previous:
+            target = died.previous.get(name, serving[name])
+        elif died is not None:
+            target = serving[name]
+        else:
+            target = current.previous if current else None
+            if target is None:
+                problems.append(UsageError("there is no earlier release to go back to", target=name, next_step="inv deploy.history"))
+                continue
+        if target is not None and target not in found.facts.releases:
+            known = ", ".join(sorted(found.facts.releases, reverse=True)) or "none"
+            problems.append(UsageError(f"release {target} is not kept here; kept: {known}", target=name))
+        targets[name] = target
+    if problems:
+        raise Problem(problems)
+    since = {
+        release.id
+        for name, found in surveys.items()
+        for release in map(Release.from_json, found.facts.releases.values())
+        if release.migrated and release.id > (targets[name] or "") and release.id <= (serving[name] or "")
+    }
+    return RollbackPlan(targets, serving, tuple(sorted(since)), died)
+
+
+def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
+    run, settings = rollout.run, rollout.settings
+    with run.during(Phase.CHECK):
+        rollout.surveys = _surveys(settings, run.reach, options)
+        goal = _plan(settings, rollout.surveys, options)
+    with run.during(Phase.LOCK):
+        newest = max((target for target in goal.targets.values() if target), default=None)
+        run.release = newest
+        rollout.came_from = goal.serving
+        holder = Holder(run.run_id, run.action, operator(), run.started_at, None, newest, goal.targets)
+        floor = max((found.facts.fence_token for found in rollout.surveys.values()), default=0)
+        take_over = goal.died.run_id if goal.died else ""
+        token = run.take_lock(holder, floor=floor, take_over=take_over, wait=options.wait)
+        if token > floor + 1 and goal.died is None:
+            rollout.surveys = _surveys(settings, run.reach, options)
+            goal = _plan(settings, rollout.surveys, options)
+            rollout.came_from = goal.serving
+    emptied = [name for name, target in goal.targets.items() if target is None]
+    secrets = secret_values(settings)
+    releases = {}
+    for name, target in goal.targets.items():
+        release = rollout.surveys[name].release(target) if target else None
+        if release is not None:
+            missing = sorted({s for spec in release.services.values() for s in spec.secrets if not secrets.get(s)})
+            if missing and not options.release_secrets:
+                raise ConfigError(f"release {target} needs the secret {missing[0]}, which has no value today")
+            releases[name] = release if options.release_secrets else release.with_secrets(secrets)
+    rollout.releases = releases
+    run.version = next((release.version for release in releases.values()), None)
+    with run.during(Phase.UPLOAD):
+
+        def write(name: str, host: Host) -> None:
+            used = {s: secrets.get(s, "") for spec in releases[name].services.values() for s in spec.secrets}
+            text = compose_form(dotenv_values(releases[name], used))
+            result = host.run(_write_values(run.layout, releases[name], text, own=options.release_secrets))
+            if not result.ok:
+                raise OpsError(f"the release's .env could not be written: {result.last_lines}", target=name)
+
+        raise_all(each({name: run.hosts[name] for name in releases}, write))
+    with run.during(Phase.SWITCH):
+        _empty(rollout, emptied)
+        rollout.switch([tuple(releases)])
+    with run.during(Phase.SMOKE):
+        rollout.smoke()
+    with run.during(Phase.COMMIT):
+        rollout.commit()
+    changed = any(result.result == "changed" for result in rollout.results.values())
+    moved = any(goal.serving[name] != goal.targets[name] for name in goal.targets)
+    return "done" if changed or moved else "unchanged"
+
+
+def _write_values(layout: Layout, release: Release, text: str, *, own: bool) -> Command:
+    """Today's values go into `.env`; the release's own stay beside it, for --secrets-of-release."""
+    folder = quote(layout.release(release.id))
+    if own:
+        script = f"cd {folder} && {{ [ ! -e .env.release ] || cp -p .env.release .env; }}"
+    else:
+        script = (
+            f"umask 077; cd {folder} && {{ [ -e .env.release ] || cp -p .env .env.release; }} && "
+            f"cat > .env.next && mv -f .env.next .env"
+        )
+    data = b"" if own else text.encode()
+    return Command(script, stdin=data, changes=f"values of release {release.id}", title="write .env")
+
+
+def _empty(rollout: Rollout, names: list[str]) -> None:
+    """Servers that had nothing before the run that died: its containers go, volumes stay."""
+
+    def empty(name: str, host: Host) -> None:
+        rollout.touch(name)
+        go_back(rollout.settings, host, None, rollout.bench)
+        rollout.results[name] = Target("host", "changed", rollout.came_from.get(name), None)
+
+    raise_all(each({name: rollout.run.hosts[name] for name in names}, empty))

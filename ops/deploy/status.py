@@ -1,0 +1,97 @@
+"""What serves where, and what happened: read from the servers, never from the journal alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ops.config import Settings
+from ops.deploy.survey import current_release, layout_of, survey
+from ops.errors import OpsError
+from ops.hosts import Host
+from ops.runs.journal import Entry, parse_journal, read_journal
+from ops.runs.lock import Holder
+
+__all__ = ["ServerStatus", "ServiceStatus", "Status", "history", "status"]
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One service on one server: containers that run as the release says, of those it wants; `note` says what is off."""
+
+    name: str
+    running: int
+    wanted: int
+    image: str
+    health: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One server; without an answer from it, `error` says why and the rest is empty."""
+
+    release: str | None = None
+    version: str | None = None
+    created: str | None = None
+    services: tuple[ServiceStatus, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """A stack in an environment. `agree` is true when all servers answer, serve one release, and run it whole."""
+
+    stack: str
+    environment: str
+    servers: Mapping[str, ServerStatus]
+    locked_by: Holder | None
+    heartbeat_age: float | None
+    stale: bool
+
+    @property
+    def agree(self) -> bool:
+        """See the class."""
+        releases = {server.release for server in self.servers.values()}
+        whole = all(
+            server.error is None and all(service.running == service.wanted and not service.note for service in server.services)
+            for server in self.servers.values()
+        )
+        return whole and len(releases) == 1 and None not in releases
+
+
+def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> Status:
+    """Ask every server and return what serves; a server that does not answer is part of the answer."""
+    surveys, failed = survey(settings, hosts, None)
+    servers: dict[str, ServerStatus] = {}
+    for name in hosts:
+        if name in failed:
+            servers[name] = ServerStatus(error=failed[name].message)
+            continue
+        found = surveys[name]
+        release = current_release(found)
+        if release is None:
+            servers[name] = ServerStatus()
+            continue
+        services = []
+        for spec in release.scaled().services.values():
+            containers = [c for c in found.facts.containers if c.service == spec.name]
+            good = [c for c in containers if c.running and c.config == spec.config]
+            other = len(containers) - len(good)
+            note = f"{other} container(s) not as the release says" if other else ""
+            health = ", ".join(sorted({c.health for c in containers if c.health})) or "-"
+            services.append(ServiceStatus(spec.name, len(good), spec.replicas, spec.image, health, note))
+        servers[name] = ServerStatus(release.id, release.version, release.created, tuple(services))
+    state = surveys.get(state_host)
+    holder = Holder.from_json(state.facts.holder) if state else None
+    age = state.facts.heartbeat_age if state else None
+    stale = age is not None and age > settings.config.lock.stale_after
+    return Status(settings.stack, settings.environment, servers, holder, age, stale)
+
+
+def history(settings: Settings, state: Host, lines: int = 200) -> tuple[Entry, ...]:
+    """Return the journal's newest entries, the oldest first. Raises OpsError when the state host does not answer."""
+    result = state.run(read_journal(layout_of(settings), lines))
+    if not result.ok:
+        raise OpsError(f"the journal cannot be read: {result.last_lines}", target=state.name)
+    return parse_journal(result.stdout)

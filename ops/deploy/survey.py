@@ -1,0 +1,119 @@
+"""Everything that a plan needs to know, asked of all servers at once in one round trip each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ops.commands import Command, Secret
+from ops.config import Settings, stack_sources
+from ops.config.dotenv import compose_form
+from ops.engines.facts import HostFacts, host_queries, read_facts
+from ops.engines.release import Release
+from ops.engines.rendering import parse_rendered, render_command, sentinel
+from ops.errors import ConfigError, FailedUnchanged, OpsError, Problem
+from ops.hosts import Host
+from ops.hosts.fleet import each
+from ops.runs.releases import layout_of
+
+__all__ = ["Survey", "current_release", "layout_of", "peer_addresses", "survey"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One server: its facts, its own releases read, and the compose files as it resolves them."""
+
+    facts: HostFacts
+    rendered: tuple[str, Mapping[str, Any]] | None
+
+    def release(self, name: str) -> Release | None:
+        """Return a release of this server; None where it has none of that id."""
+        text = self.facts.releases.get(name)
+        return Release.from_json(text) if text is not None else None
+
+
+
+
+def current_release(found: Survey) -> Release | None:
+    """Return the release that a server serves; None before the first."""
+    return found.release(found.facts.current) if found.facts.current else None
+
+
+def survey(
+    settings: Settings, hosts: Mapping[str, Host], version: str | None
+) -> tuple[dict[str, Survey], dict[str, OpsError]]:
+    """Ask every server at once; return what each answered, and the servers that could not be asked.
+
+    With a version the compose files are resolved too, on each server for itself; without one (`status`) they are
+    not. Raises Problem when a server answers that Docker does not work or the compose files are wrong.
+    """
+    layout = layout_of(settings)
+    queries = host_queries(layout, settings.project)
+    sources = None
+    if version is not None:
+        sentinels = {name: sentinel(name) for name in settings.values.secret_names}
+        sources = [(source.path, source.content) for source in stack_sources(settings, replace=sentinels)]
+
+    def ask(name: str, host: Host) -> Survey:
+        commands: list[Command] = list(queries)
+        if sources is not None and version is not None:
+            commands.append(_render(settings, sources, name, version))
+        results = host.run_all(commands)
+        for command, result in zip(commands, results, strict=False):
+            if not result.ok:
+                raise _failure(command, result.last_lines, name, rendering=sources is not None and len(results) == len(commands))
+        facts = read_facts(tuple(result.stdout for result in results[: len(queries)]))
+        return Survey(facts, parse_rendered(results[-1].stdout) if sources is not None else None)
+
+    answers = each(hosts, ask)
+    surveys = {name: answer for name, answer in answers.items() if isinstance(answer, Survey)}
+    failed = {name: answer for name, answer in answers.items() if isinstance(answer, OpsError)}
+    wrong = [error for error in failed.values() if error.exit_code in (1, 2)]
+    if wrong:
+        raise Problem(_once(wrong))
+    return surveys, failed
+
+
+def peer_addresses(settings: Settings, server: str, services: Mapping[str, Any]) -> dict[str, str]:
+    """Return OPS_HOST_<SERVICE> for the services that run on other servers only: the first such server's address."""
+    config = settings.config
+    if len(config.servers) < 2:
+        return {}
+    found = {}
+    for name, service in config.services.items():
+        if not service.roles or name not in services:
+            continue
+        at = [key for key, other in config.servers.items() if set(other.roles) & set(service.roles)]
+        if at and server not in at:
+            target = config.servers[at[0]]
+            found[f"OPS_HOST_{name.upper().replace('-', '_')}"] = target.private_address or target.address
+    return found
+
+
+def _render(settings: Settings, sources: list[tuple[str, bytes]], server: str, version: str) -> Command:
+    values = {
+        name: sentinel(name) if isinstance(value, Secret) or name in settings.values.secret_names else value
+        for name, value in settings.values.items()
+    }
+    values |= {name: sentinel(name) for name in settings.values.secret_names}
+    values |= peer_addresses(settings, server, settings.config.services)
+    values |= {"OPS_VERSION": version, "OPS_STACK": settings.stack, "OPS_ENVIRONMENT": settings.environment}
+    files = [path.relative_to(settings.folder).as_posix() for path in settings.compose_files]
+    dotenv = compose_form({name: str(value) for name, value in values.items()})
+    return render_command(sources, files, settings.config.profiles, settings.project, dotenv)
+
+
+def _failure(command: Command, text: str, name: str, *, rendering: bool) -> OpsError:
+    if rendering:
+        return ConfigError(f"docker compose refuses the compose files: {text}")
+    if "permission denied" in text.lower():
+        return FailedUnchanged(
+            f"no right to use Docker: {text}", target=name, next_step=f"inv servers.check, or set servers.{name}.sudo = true"
+        )
+    return FailedUnchanged(f"{command.shown}: {text}", target=name, next_step="inv servers.check")
+
+
+def _once(errors: list[OpsError]) -> list[OpsError]:
+    """The same fault of the compose files is found on each server; it is told once."""
+    return list({str(error): error for error in errors}.values())

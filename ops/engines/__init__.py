@@ -1,0 +1,1 @@
+"""What runs a stack: commands built and their output read, nothing run here."""

@@ -1,0 +1,267 @@
+"""What is on a server now: the questions that are asked in one round trip, and their answers read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ops.commands import Command, quote
+from ops.engines.layout import Layout
+
+__all__ = [
+    "Bystander",
+    "Container",
+    "HostFacts",
+    "Image",
+    "containers_query",
+    "host_queries",
+    "parse_containers",
+    "read_facts",
+]
+
+_CONTAINER = (
+    '{"id":{{json .Id}},"name":{{json .Name}},"image":{{json .Image}},"reference":{{json .Config.Image}},'
+    '"state":{{json .State}},"restarts":{{json .RestartCount}},"labels":{{json .Config.Labels}},'
+    '"networks":{{json .NetworkSettings.Networks}},"created":{{json .Created}}}'
+)
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of the stack's compose project."""
+
+    id: str
+    name: str
+    service: str
+    number: int
+    state: str
+    exit_code: int
+    restarts: int
+    health: str
+    config: str
+    image: str
+    reference: str
+    addresses: tuple[str, ...]
+    started_at: str
+    working_dir: str = ""
+    config_files: str = ""
+
+    @property
+    def running(self) -> bool:
+        """True while its process runs and Docker is not about to restart it."""
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class Bystander:
+    """A container of another project, as far as it can stand in the way."""
+
+    name: str
+    project: str
+    service: str
+    image: str
+    ports: str
+    stack: str
+    environment: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """A local image: its references (tags and digests) and its id."""
+
+    repository: str
+    tag: str
+    digest: str
+    id: str
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """One server at one moment. Sizes are bytes, `clock` is Unix seconds by the server's own clock."""
+
+    docker: str
+    compose: str
+    architecture: str
+    cpus: int
+    clock: float
+    free: Mapping[str, int]
+    containers: tuple[Container, ...]
+    bystanders: tuple[Bystander, ...]
+    volumes: Mapping[str, Mapping[str, str]]
+    networks: Mapping[str, Mapping[str, str]]
+    images: tuple[Image, ...]
+    current: str | None
+    releases: Mapping[str, str] = field(default_factory=dict)
+    fence_token: int = 0
+    fence_run: str = ""
+    holder: str | None = None
+    heartbeat_age: float | None = None
+    proxy_content: Mapping[str, str] = field(default_factory=dict)
+    files: frozenset[str] = frozenset()
+    compose_yaml: str = ""
+
+    def local(self, reference: str) -> Image | None:
+        """Return the local image that a reference names (`repo:tag`, `repo@digest` or an id), if it is here."""
+        for image in self.images:
+            if reference in (f"{image.repository}:{image.tag}", f"{image.repository}@{image.digest}", image.id):
+                return image
+        return None
+
+
+def containers_query(project: str) -> Command:
+    """Return the command that tells all about the project's containers, one JSON document a line."""
+    label = quote(f"label=com.docker.compose.project={project}")
+    once = quote("label=com.docker.compose.oneoff=False")
+    # A container may vanish between the listing and the look; that is no failure of the question.
+    return Command(
+        f"ids=$(docker ps -aq --no-trunc --filter {label} --filter {once}) && "
+        f"{{ [ -z \"$ids\" ] || docker inspect --format {quote(_CONTAINER)} $ids 2>/dev/null || true; }}",
+        title=f"docker ps --filter {label} | docker inspect",
+    )
+
+
+def parse_containers(text: str) -> tuple[Container, ...]:
+    """Read the answer of `containers_query`, ordered by service and number."""
+    found = []
+    for line in text.splitlines():
+        data = json.loads(line)
+        labels, state = data["labels"] or {}, data["state"]
+        found.append(
+            Container(
+                id=data["id"],
+                name=data["name"].lstrip("/"),
+                service=labels.get("com.docker.compose.service", ""),
+                number=int(labels.get("com.docker.compose.container-number", "0") or 0),
+                state="restarting" if state.get("Restarting") else state["Status"],
+                exit_code=state.get("ExitCode", 0),
+                restarts=data["restarts"] or 0,
+                health=(state.get("Health") or {}).get("Status", ""),
+                config=labels.get("ops.config", ""),
+                image=data["image"],
+                reference=data["reference"],
+                addresses=tuple(n["IPAddress"] for n in (data["networks"] or {}).values() if n.get("IPAddress")),
+                started_at=state.get("StartedAt", ""),
+                working_dir=labels.get("com.docker.compose.project.working_dir", ""),
+                config_files=labels.get("com.docker.compose.project.config_files", ""),
+            )
+        )
+    return tuple(sorted(found, key=lambda c: (c.service, c.number)))
+
+
+def host_queries(layout: Layout, project: str) -> tuple[Command, ...]:
+    """Return the questions whose answers `read_facts` takes, in its order; they go in one round trip."""
+    root = quote(layout.root)
+    return (
+        Command(_machine_script(layout), title="docker info; docker compose version; df"),
+        containers_query(project),
+        Command(
+            "docker ps -a --no-trunc --format "
+            '\'{"name":{{json .Names}},"image":{{json .Image}},"ports":{{json .Ports}},'
+            '"project":{{json (.Label "com.docker.compose.project")}},'
+            '"service":{{json (.Label "com.docker.compose.service")}},'
+            '"stack":{{json (.Label "ops.stack")}},"environment":{{json (.Label "ops.environment")}}}\'',
+            title="docker ps -a",
+        ),
+        Command("docker volume ls --format '{{json .}}'", title="docker volume ls"),
+        Command("docker network ls --format '{{json .}}'", title="docker network ls"),
+        Command("docker image ls --digests --no-trunc --format '{{json .}}'", title="docker image ls"),
+        Command(_state_script(layout), title=f"cat {layout.root}/current/release.json"),
+    )
+
+
+def _machine_script(layout: Layout) -> str:
+    wanted = '{"docker":{{json .ServerVersion}},"architecture":{{json .Architecture}},"cpus":{{json .NCPU}}}'
+    return (
+        f"i=$(docker info --format {quote(wanted + chr(10) + '{{.DockerRootDir}}')}) || exit 1; "
+        "printf '%s\\n' \"$i\"; docker compose version --short || exit 1; date +%s.%N; "
+        f"for p in {quote(layout.root)} \"$(printf '%s' \"$i\" | tail -n 1)\"; do "
+        "q=$p; while [ ! -e \"$q\" ]; do q=$(dirname \"$q\"); done; "
+        "printf '%s\\n' \"$p\"; df -Pk \"$q\" | tail -n 1; done"
+    )
+
+
+def _state_script(layout: Layout) -> str:
+    """Each answer is one tab-separated line, its bytes in base64, so that no content can be taken for another."""
+    return (
+        f"cd {quote(layout.root)} 2>/dev/null || exit 0; "
+        "e() { printf '%s\\t%s\\t' \"$1\" \"$2\"; base64 -w0 < \"$3\"; echo; }; "
+        "[ -L current ] && printf 'current\\t%s\\n' \"$(basename \"$(readlink current)\")\"; "
+        "for r in releases/*/release.json; do [ -e \"$r\" ] && e release \"$(basename \"$(dirname \"$r\")\")\" \"$r\"; done; "
+        "[ -e current/compose.yaml ] && e compose . current/compose.yaml; "
+        "[ -e fence ] && printf 'fence\\t%s\\n' \"$(cat fence)\"; "
+        "if [ -d locks/change ]; then "
+        "  printf 'age\\t%s\\n' \"$(( $(date +%s) - $(stat -c %Y locks/change/heartbeat 2>/dev/null || stat -c %Y locks/change) ))\"; "
+        "  [ -e locks/change/holder.json ] && e holder . locks/change/holder.json; "
+        "fi; "
+        "for f in files/*; do [ -e \"$f\" ] && printf 'file\\t%s\\n' \"$(basename \"$f\")\"; done; "
+        "[ -d proxy ] && find proxy -type f -exec sha256sum {} + | while read -r h f; do printf 'proxy\\t%s\\t%s\\n' \"$h\" \"$f\"; done; true"
+    )
+
+
+def read_facts(answers: tuple[str, ...]) -> HostFacts:
+    """Given the stdout of each of `host_queries`, return the facts."""
+    import base64
+
+    machine, containers, bystanders, volumes, networks, images, state = answers
+    docker_line, _, compose, clock, *rest = machine.splitlines()
+    docker = json.loads(docker_line)
+    free = {path: int(line.split()[3]) * 1024 for path, line in zip(rest[::2], rest[1::2], strict=True)}
+    current, fence, holder, age = None, ("0", ""), None, None
+    releases: dict[str, str] = {}
+    proxy: dict[str, str] = {}
+    files: set[str] = set()
+    compose_yaml = ""
+    for line in state.splitlines():
+        kind, _, value = line.partition("\t")
+        first, _, second = value.partition("\t")
+        if kind == "current":
+            current = first
+        elif kind == "release":
+            releases[first] = base64.b64decode(second).decode()
+        elif kind == "compose":
+            compose_yaml = base64.b64decode(second).decode()
+        elif kind == "fence":
+            token, _, run = value.partition(" ")
+            fence = (token, run)
+        elif kind == "age":
+            age = float(first)
+        elif kind == "holder":
+            holder = base64.b64decode(second).decode()
+        elif kind == "proxy":
+            proxy[second.removeprefix("proxy/")] = first
+        elif kind == "file":
+            files.add(first)
+    return HostFacts(
+        docker=docker["docker"] or "",
+        compose=compose.strip(),
+        architecture=docker["architecture"],
+        cpus=int(docker["cpus"] or 1),
+        clock=float(clock),
+        free=free,
+        containers=parse_containers(containers),
+        bystanders=tuple(Bystander(**json.loads(line)) for line in bystanders.splitlines()),
+        volumes=_labelled(volumes),
+        networks=_labelled(networks),
+        images=tuple(
+            Image(row["Repository"], row["Tag"], row["Digest"], row["ID"])
+            for row in map(json.loads, images.splitlines())
+        ),
+        current=current,
+        releases=releases,
+        fence_token=int(fence[0]) if fence[0].isdigit() else 0,
+        fence_run=fence[1],
+        holder=holder,
+        heartbeat_age=age,
+        proxy_content=proxy,
+        files=frozenset(files),
+        compose_yaml=compose_yaml,
+    )
+
+
+def _labelled(text: str) -> dict[str, Mapping[str, str]]:
+    found: dict[str, Mapping[str, str]] = {}
+    for row in map(json.loads, text.splitlines()):
+        pairs = (part.partition("=") for part in row.get("Labels", "").split(",") if part)
+        found[row["Name"]] = {key: value for key, _, value in pairs}
+    return found

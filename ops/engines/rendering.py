@@ -1,0 +1,62 @@
+"""Compose files resolved on a server, with stand-ins where secrets belong, and nothing left behind there."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ops.commands import Command, quote
+from ops.commands.quoting import quote_all
+
+__all__ = ["COMPOSE", "parse_rendered", "render_command", "sentinel", "tarball"]
+
+# The server's own login environment takes no part: what it exports would win over the release's .env.
+COMPOSE = 'env -i HOME="$HOME" PATH="$PATH" ${DOCKER_HOST:+DOCKER_HOST="$DOCKER_HOST"} ${XDG_RUNTIME_DIR:+XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR"} docker compose'
+
+
+def sentinel(name: str) -> str:
+    """Return the stand-in for a secret's value: plain letters, so that no quoting can change it."""
+    return f"__ops_secret_{name}__"
+
+
+def tarball(entries: Iterable[tuple[str, bytes, int]]) -> bytes:
+    """Given (path, content, mode) of files, return a tar of them; folders are made as needed by tar."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, content, mode in entries:
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(content), mode
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def render_command(
+    sources: Sequence[tuple[str, bytes]], files: Sequence[str], profiles: Sequence[str], project: str, dotenv: str
+) -> Command:
+    """Return the command that prints the compose files resolved, as JSON, behind a line with their folder.
+
+    `sources` are the stack folder's compose and env files by relative path, `files` the compose files in order,
+    `dotenv` the values for interpolation (sentinels for secrets). Everything stands in memory while it runs
+    (/dev/shm, where there is one) and is gone at its end.
+    """
+    options = [part for name in profiles for part in ("--profile", name)]
+    options += [part for name in files for part in ("-f", name)]
+    script = (
+        "umask 077; t=/dev/shm; [ -w $t ] || t=/tmp; d=$(mktemp -d $t/ops.XXXXXX) || exit 1; "
+        "trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM; cd \"$d\" && tar -xf - || exit 1; "
+        "printf '%s\\n' \"$d\"; "
+        f"{COMPOSE} --project-name {quote(project)} --project-directory . --env-file .ops-interpolation "
+        f"{quote_all(options)} config --format json"
+    )
+    packed = [(path, content, 0o600) for path, content in sources]
+    packed.append((".ops-interpolation", dotenv.encode(), 0o600))
+    return Command(script, stdin=tarball(packed), title=f"docker compose {quote_all(options)} config")
+
+
+def parse_rendered(text: str) -> tuple[str, Mapping[str, Any]]:
+    """Read the answer of `render_command`: the folder that relative paths were resolved from, and the model."""
+    folder, _, document = text.partition("\n")
+    return folder, json.loads(document)

@@ -1,0 +1,186 @@
+"""A stack in an environment, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ops.config import Settings, Version, load, resolve_version
+from ops.deploy.deploying import DeployOptions, Seams, deploy, plan
+from ops.deploy.examine import chosen_servers, state_host_of
+from ops.deploy.planning import DeployPlan
+from ops.deploy.rolling_back import RollbackOptions, RollbackPlan, rollback, rollback_plan
+from ops.deploy.status import Status, history, status
+from ops.deploy.unlocking import unlock
+from ops.hosts import Cancellation, Host
+from ops.hosts.fleet import Fleet
+from ops.outcomes import Outcome
+from ops.runs.interruption import Interruption
+from ops.runs.journal import Entry
+from ops.runs.lock import Holder
+from ops.runs.reporting import Reporter, Silent
+from ops.stack.changing import Change, bring_up, remove, restart, scale, take_down
+from ops.stack.looking import Row, execute, logs, processes
+
+__all__ = ["Environment", "environment"]
+
+
+def environment(name: str | None, *, stack: str | None = None, start: Path | None = None) -> Environment:
+    """Return a stack in an environment; `stack` is a name under compose/ or a folder, else the current folder's.
+
+    Raises UsageError for an unknown stack or environment, ConfigError for what is wrong in ops.toml.
+    """
+    return Environment(load(name, stack=stack, start=start))
+
+
+class Environment:
+    """Each call opens its own connections and closes them; nothing is kept between calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def deploy(
+        self,
+        version: str | None = None,
+        *,
+        resume: bool = False,
+        servers: Sequence[str] = (),
+        wait: float = 0.0,
+        state_host: str | None = None,
+        allow_dirty: bool = False,
+        reporter: Reporter | None = None,
+    ) -> Outcome:
+        """Deploy a version (default: what `version` in ops.toml means) and return what came of it.
+
+        `wait` is seconds for a lock that another holds. Raises FailedUnchanged, ConfigError, Locked, Unreachable
+        before any change, RolledBack or NeedsPerson after, Interrupted on a signal; each carries `.outcome`.
+        """
+        interruption = Interruption()
+        options = DeployOptions(resume, tuple(servers), wait, state_host)
+        with self._hosts(interruption.cancellation, servers, state_host) as hosts:
+            wanted = self._version(version, hosts, resume, allow_dirty, state_host)
+            return deploy(self.settings, hosts, wanted, options, reporter or Silent(), interruption, self._seams())
+
+    def plan(self, version: str | None = None, *, servers: Sequence[str] = (), allow_dirty: bool = False) -> DeployPlan:
+        """Return what a deploy would do, or raise what it would be refused for. Nothing is changed anywhere."""
+        from ops.hosts.readonly import ReadOnlyHost
+
+        with self._hosts(Cancellation(), servers, None) as hosts:
+            guarded: dict[str, Host] = {name: ReadOnlyHost(host) for name, host in hosts.items()}
+            wanted = resolve_version(self.settings, version, allow_dirty=allow_dirty)
+            return plan(self.settings, guarded, wanted, tuple(servers))
+
+    def rollback(
+        self,
+        to: str | None = None,
+        *,
+        release_secrets: bool = False,
+        servers: Sequence[str] = (),
+        wait: float = 0.0,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
+        ask: Callable[[RollbackPlan], None] | None = None,
+    ) -> Outcome:
+        """Go back to an earlier release (default: the one before) and return what came of it.
+
+        `ask` is shown the plan first and may raise. Secrets are today's unless `release_secrets`. Raises as
+        `deploy` does.
+        """
+        interruption = Interruption()
+        options = RollbackOptions(to, release_secrets, tuple(servers), wait, state_host)
+        with self._hosts(interruption.cancellation, servers, state_host) as hosts:
+            if ask is not None:
+                ask(rollback_plan(self.settings, hosts, options))
+            return rollback(self.settings, hosts, options, reporter or Silent(), interruption)
+
+    def rollback_plan(
+        self, to: str | None = None, *, servers: Sequence[str] = (), state_host: str | None = None
+    ) -> RollbackPlan:
+        """Return where a rollback would go. Nothing is changed."""
+        options = RollbackOptions(to, servers=tuple(servers), state_host=state_host)
+        with self._hosts(Cancellation(), servers, state_host) as hosts:
+            return rollback_plan(self.settings, hosts, options)
+
+    def status(self, *, state_host: str | None = None) -> Status:
+        """Return what serves on each server; one that does not answer is part of the answer."""
+        with self._hosts(Cancellation(), (), state_host) as hosts:
+            return status(self.settings, hosts, state_host_of(self.settings, state_host))
+
+    def history(self, lines: int = 200, *, state_host: str | None = None) -> tuple[Entry, ...]:
+        """Return the journal's newest entries, the oldest first."""
+        name = state_host_of(self.settings, state_host)
+        with self._hosts(Cancellation(), (name,), state_host) as hosts:
+            return history(self.settings, hosts[name], lines)
+
+    def unlock(self, *, force: bool = False, state_host: str | None = None) -> Holder | None:
+        """Take the lock of a dead run away and return its holder; raises Locked when it lives, unless `force`."""
+        name = state_host_of(self.settings, state_host)
+        with self._hosts(Cancellation(), (name,), state_host) as hosts:
+            return unlock(self.settings, hosts[name], force=force)
+
+    def processes(self) -> tuple[Row, ...]:
+        """Return the stack's containers on all servers."""
+        with self._hosts(Cancellation(), (), None) as hosts:
+            return processes(self.settings, hosts)
+
+    def logs(self, services: Sequence[str] = (), *, tail: int = 50, follow: bool = False, write: Callable[[str], None]) -> None:
+        """Hand log lines to `write`, each with its server in front; `tail` is lines for each container."""
+        with self._hosts(Cancellation(), (), None) as hosts:
+            logs(self.settings, hosts, tuple(services), tail=tail, follow=follow, write=write)
+
+    def execute(self, service: str, command: str, *, server: str | None = None) -> int:
+        """Run a command line in a container of a service on this terminal; return its exit status."""
+        with self._hosts(Cancellation(), (), None) as hosts:
+            return execute(self.settings, hosts, service, command, server=server)
+
+    def up(self, *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+        """Start what is stopped or missing of the release that serves."""
+        return self._change(wait, reporter, bring_up)
+
+    def down(self, *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+        """Remove containers and networks; volumes and releases stay."""
+        return self._change(wait, reporter, take_down)
+
+    def restart(self, services: Sequence[str] = (), *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+        """Restart services, all where none is named."""
+        return self._change(wait, reporter, lambda change: restart(change, tuple(services)))
+
+    def scale(self, service: str, replicas: int, *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+        """Set a service's containers on each of its servers, until the next deploy."""
+        return self._change(wait, reporter, lambda change: scale(change, service, replicas))
+
+    def remove(self, *, volumes: bool = False, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+        """Remove the stack from its servers; with `volumes` its data as well."""
+        return self._change(wait, reporter, lambda change: remove(change, volumes=volumes))
+
+    def _change(self, wait: float, reporter: Reporter | None, call: Callable[[Change], Outcome]) -> Outcome:
+        interruption = Interruption()
+        with self._hosts(interruption.cancellation, (), None) as hosts:
+            state = state_host_of(self.settings, None)
+            return call(Change(self.settings, hosts, state, reporter or Silent(), interruption, wait))
+
+    @contextmanager
+    def _hosts(
+        self, cancellation: Cancellation, servers: Sequence[str], state_host: str | None
+    ) -> Iterator[dict[str, Host]]:
+        names = dict.fromkeys(chosen_servers(self.settings, tuple(servers)))
+        names[state_host_of(self.settings, state_host)] = None
+        config = self.settings.config
+        with Fleet(config, self.settings.folder, self.settings.environment, cancellation, names=tuple(names)) as hosts:
+            yield hosts
+
+    def _version(
+        self, version: str | None, hosts: dict[str, Host], resume: bool, allow_dirty: bool, state_host: str | None
+    ) -> Version:
+        """A resumed deploy without a version goes on with the one that was under way."""
+        if resume and version is None:
+            from ops.deploy.resuming import unfinished_version
+
+            found = unfinished_version(self.settings, hosts, state_host_of(self.settings, state_host))
+            if found is not None:
+                return resolve_version(self.settings, found)
+        return resolve_version(self.settings, version, allow_dirty=allow_dirty)
+
+    def _seams(self) -> Seams:
+        return Seams()

@@ -1,0 +1,58 @@
+"""Smoke checks: requests through the proxy after the switch, as the users make them."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from pathlib import Path
+
+from ops.config.models import Smoke
+from ops.errors import OpsError
+from ops.gates.http import request
+from ops.hosts import Cancellation, Host
+
+__all__ = ["SmokeFailed", "check", "smoke"]
+
+TRIES = 3  # a fresh proxy may refuse the first connection; a broken release refuses them all
+
+
+class SmokeFailed(OpsError):
+    """An answer through the proxy was not the one expected."""
+
+
+def smoke(host: Host, check_: Smoke, folder: Path, address: str, cancellation: Cancellation) -> None:
+    """Run one check on one server, at most three times in about a second.
+
+    Raises SmokeFailed with what was asked, what came, and what was expected.
+    """
+    fault = ""
+    for attempt in range(TRIES):
+        if attempt:
+            cancellation.wait(0.5)
+        found = check(host, check_, folder, address)
+        if found is None:
+            return
+        fault = found
+    raise SmokeFailed(f"smoke check {check_.scheme}://…:{check_.port}{check_.path}: {fault}", target=host.name)
+
+
+def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
+    """Make one request; return None when the answer is the one expected, else the difference."""
+    tls = None
+    if check_.scheme == "https":
+        tls = ssl.create_default_context(cafile=str(folder / check_.ca) if check_.ca else None)
+        if not check_.ca:
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    try:
+        answer = request(
+            host, "127.0.0.1", check_.port, check_.path, name=check_.host or address, timeout=check_.max_seconds, tls=tls
+        )
+    except (OSError, http.client.HTTPException) as error:
+        return f"no answer ({error or type(error).__name__})"
+    if answer.status != check_.status:
+        return f"status {answer.status}, expected {check_.status}; body begins {answer.body[:200]!r}"
+    if check_.contains and check_.contains not in answer.body:
+        return f"the body lacks {check_.contains!r}; it begins {answer.body[:200]!r}"
+    if answer.seconds > check_.max_seconds:
+        return f"it took {answer.seconds:.2f} s, allowed are {check_.max_seconds:g} s"
+    return None

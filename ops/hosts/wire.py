@@ -1,0 +1,142 @@
+"""The bytes below a connection: when the peer was last heard, and a question that every server answers.
+
+Paramiko sends keepalives but never looks for the answer, so a frozen peer is never noticed.
+Imported when first used.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import paramiko
+from paramiko.common import cMSG_GLOBAL_REQUEST
+
+__all__ = ["HeardSocket", "ProbedTransport", "Watch"]
+
+_KEX = ("curve25519-sha256@libssh.org",)
+_CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
+_WINDOW = 4 * 1024 * 1024
+
+
+class HeardSocket:
+    """A socket or channel that counts what it received."""
+
+    def __init__(self, inner: socket.socket | paramiko.Channel | paramiko.ProxyCommand) -> None:
+        self._inner = inner
+        self.received = 0
+
+    def recv(self, size: int) -> bytes:
+        data = self._inner.recv(size)
+        self.received += len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class ProbedTransport(paramiko.Transport):
+    """A transport that can ask for a sign of life without mixing up the answers to other global requests."""
+
+    def __init__(self, sock: Any, disabled_algorithms: Any = None, *, key_types: tuple[str, ...] = ()) -> None:
+        super().__init__(sock, disabled_algorithms=disabled_algorithms, default_window_size=_WINDOW)
+        self._asked: deque[str] = deque()
+        self._asking = threading.Lock()
+        self._request = threading.Lock()
+        self._busy = False
+        options = self.get_security_options()
+        options.kex = _prefer(_KEX, options.kex)
+        options.ciphers = _prefer(_CIPHERS, options.ciphers)
+        wanted = tuple(algorithm for kind in key_types for algorithm in _algorithms(kind))
+        options.key_types = _prefer(wanted, options.key_types)
+
+    def probe(self) -> None:
+        """Send a question that the server has to answer (with a refusal); the answer itself is dropped."""
+        message = paramiko.Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        with self._asking:
+            if self._busy or not self.active:
+                return
+            self._asked.append("probe")
+            self._send_user_message(message)  # type: ignore[attr-defined]  # what global_request itself does
+
+    def global_request(self, kind: str, data: Any = None, wait: bool = True) -> paramiko.Message | None:
+        """Ask as paramiko does, while no probe is sent: answers carry no name, only their order."""
+        if not wait:
+            return super().global_request(kind, data, wait)
+        with self._request:
+            with self._asking:
+                self._busy = True
+                self._asked.append(kind)
+            try:
+                return super().global_request(kind, data, wait)
+            finally:
+                self._busy = False
+
+    def _parse_request_success(self, message: paramiko.Message) -> None:
+        if not self._was_probe():
+            super()._parse_request_success(message)  # type: ignore[misc]
+
+    def _parse_request_failure(self, message: paramiko.Message) -> None:
+        if not self._was_probe():
+            super()._parse_request_failure(message)  # type: ignore[misc]
+
+    def _was_probe(self) -> bool:
+        return bool(self._asked) and self._asked.popleft() == "probe"
+
+
+class Watch:
+    """Calls `on_silence` once when nothing at all was received for `silence` seconds, asking in between.
+
+    Ticks are counted, not time: a laptop that slept, or a process that was stopped, gets its full time again.
+    """
+
+    def __init__(
+        self, heard: HeardSocket, transport: ProbedTransport, silence: float, on_silence: Callable[[], None]
+    ) -> None:
+        self._heard = heard
+        self._transport = transport
+        self._silence = silence
+        self._on_silence = on_silence
+        self._over = threading.Event()
+        self._probing: threading.Thread | None = None
+        threading.Thread(target=self._look, name="ops-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._over.set()
+
+    def _look(self) -> None:
+        tick = min(0.5, self._silence / 10)
+        received, ticks, every = self._heard.received, 0, max(1, round(self._silence / tick / 4))
+        while not self._over.wait(tick):
+            if self._heard.received != received:
+                received, ticks = self._heard.received, 0
+                continue
+            ticks += 1
+            if ticks * tick >= self._silence:
+                self._on_silence()
+                return
+            if ticks % every == 0 and (self._probing is None or not self._probing.is_alive()):
+                # In a thread of its own: with a full send buffer it blocks, and the watch must not.
+                self._probing = threading.Thread(target=self._probe, name="ops-probe", daemon=True)
+                self._probing.start()
+
+    def _probe(self) -> None:
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            self._transport.probe()
+
+
+def _prefer(first: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = tuple(name for name in first if name in known)
+    return (*chosen, *(name for name in known if name not in chosen))
+
+
+def _algorithms(kind: str) -> tuple[str, ...]:
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)

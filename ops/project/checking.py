@@ -1,0 +1,88 @@
+"""Everything about a stack folder that can be judged without a server."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ops.config import missing, stack_sources
+from ops.config.closure import read_files
+from ops.config.folder import load_yaml
+from ops.errors import ConfigError, OpsError
+
+if TYPE_CHECKING:
+    from ops.config import Settings
+
+__all__ = ["Checked", "check"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found: `problems` stop a deploy, `warnings` do not; `secrets` counts those with a value."""
+
+    stack: str
+    environment: str
+    problems: tuple[OpsError, ...]
+    warnings: tuple[str, ...]
+    services: tuple[str, ...]
+    secrets: int
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing stops a deploy."""
+        return not self.problems
+
+
+def check(settings: Settings) -> Checked:
+    """Given loaded settings, return what is wrong beyond the schema: values, files, names of services."""
+    problems: list[OpsError] = [*missing(settings)]
+    try:
+        stack_sources(settings)
+    except ConfigError as error:
+        problems += [ConfigError(line) for line in error.message.splitlines()]
+    services = _services(settings)
+    if services:
+        problems += _unknown_services(settings, services)
+    return Checked(
+        stack=settings.stack,
+        environment=settings.environment,
+        problems=tuple(problems),
+        warnings=settings.warnings,
+        services=services,
+        secrets=sum(1 for secret in settings.values.secrets if secret.reveal()),
+    )
+
+
+def _services(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the services in all compose files, broken ones left aside."""
+    names: dict[str, None] = {}
+    closure = read_files(settings)
+    for path in closure.compose_files:
+        if path in closure.bases:
+            continue
+        try:
+            data = load_yaml(path.read_bytes(), str(path))
+        except (ConfigError, OSError):
+            continue
+        found = data.get("services") if isinstance(data, dict) else None
+        names |= dict.fromkeys(str(name) for name in (found if isinstance(found, dict) else ()))
+    return tuple(names)
+
+
+def _unknown_services(settings: Settings, services: tuple[str, ...]) -> list[ConfigError]:
+    config = settings.config
+    places = {f"services.{name}": name for name in config.services}
+    if config.proxy:
+        places["proxy.service"] = config.proxy.service
+    if config.migrate:
+        places["migrate.service"] = config.migrate.service
+    problems = []
+    for place, name in places.items():
+        if name not in services:
+            near = difflib.get_close_matches(name, services, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(services)}"
+            problems.append(
+                ConfigError(f"{settings.file}: {place}: no service {name} in the compose files; {hint}")
+            )
+    return problems

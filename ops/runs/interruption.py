@@ -1,0 +1,61 @@
+"""SIGINT and SIGTERM while a run goes on: the first ends the waiting, the second ends the way back as well."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ops.hosts import Cancellation
+
+__all__ = ["Interruption"]
+
+
+class Interruption:
+    """Holds the cancellation that a signal sets; `number` is the first signal's, `twice` true after a second."""
+
+    def __init__(self) -> None:
+        self.cancellation = Cancellation()
+        self.number: int | None = None
+        self.twice = False
+        self._deferred = False
+
+    def fresh(self) -> Cancellation:
+        """Return a new cancellation, for the way back; the next signal sets this one."""
+        self.cancellation = Cancellation()
+        return self.cancellation
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Put a first signal off to the end of the block; a second one comes through at once."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+            if self.number is not None:
+                self.cancellation.cancel()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle both signals in the block; outside the main thread nothing is changed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.number is None:
+            self.number = number
+            if not self._deferred:
+                self.cancellation.cancel()
+        else:
+            self.twice = True
+            self.cancellation.cancel()

@@ -1,0 +1,64 @@
+"""The journal on the state host: one line at the start and one at the end of each run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ops.commands import Command, quote
+from ops.engines.layout import Layout
+
+__all__ = ["Entry", "append", "now", "parse_journal", "read_journal"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal: `event` is started or a result (done, unchanged, failed, rolled_back, interrupted)."""
+
+    at: str
+    run_id: str
+    action: str
+    event: str
+    who: str
+    version: str | None = None
+    release: str | None = None
+    previous: Mapping[str, str | None] = field(default_factory=dict)
+    exit_code: int | None = None
+    seconds: float | None = None
+    message: str | None = None
+    migrated: bool = False
+
+    def to_json(self) -> str:
+        """Return the line, without its end."""
+        data = {key: value for key, value in vars(self).items() if value not in (None, {}, False)}
+        return json.dumps(data, ensure_ascii=False)
+
+
+def now() -> str:
+    """Return the time as RFC 3339 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def append(layout: Layout, entry: str) -> Command:
+    """Return the command that adds a line."""
+    return Command(
+        f"cd {quote(layout.root)} && printf '%s\\n' {quote(entry)} >> journal.jsonl", changes="journal", title="journal"
+    )
+
+
+def read_journal(layout: Layout, lines: int = 200) -> Command:
+    """Return the command that prints the journal's newest lines; nothing where there is none."""
+    return Command(f"tail -n {lines} {quote(layout.journal)} 2>/dev/null || true", title=f"tail {layout.journal}")
+
+
+def parse_journal(text: str) -> tuple[Entry, ...]:
+    """Read journal lines, the oldest first; a line cut off by a full disk is skipped."""
+    found = []
+    for line in text.splitlines():
+        try:
+            found.append(Entry(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return tuple(found)

@@ -1,0 +1,48 @@
+"""The full log of a run, on the operator's machine, secrets masked."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from ops.commands import Redactor
+
+__all__ = ["KEPT", "RunLog"]
+
+KEPT = 50
+
+
+class RunLog:
+    """Writes lines with time and host to `<folder>/.ops/logs/<run id>.log`, 0600; keeps the newest 50 logs."""
+
+    def __init__(self, folder: Path, run_id: str, redactor: Redactor) -> None:
+        logs = folder / ".ops" / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        self.path = logs / f"{run_id}.log"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file: TextIO = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+        self._redact, self._lock, self._start = redactor, threading.Lock(), time.monotonic()
+        for old in sorted(logs.glob("*.log"))[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def write(self, text: str, host: str = "") -> None:
+        """Add text; each of its lines bears the time (UTC, to the millisecond) and the host."""
+        stamp = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
+        with self._lock:
+            for line in self._redact(text).splitlines() or [""]:
+                self._file.write(f"{stamp} {host:<12} {line}\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

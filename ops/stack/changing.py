@@ -1,0 +1,222 @@
+"""Changes to what is deployed, without a new release: each under the lock, journalled, and safe to repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ops.commands import Command, quote
+from ops.config import Settings
+from ops.engines.compose import down, in_release
+from ops.engines.nginx import configuration_changed
+from ops.engines.release import Release
+from ops.errors import Interrupted, OpsError, Problem, UsageError
+from ops.hosts import Cancelled, Host
+from ops.hosts.fleet import each
+from ops.outcomes import Outcome, Target
+from ops.runs.execute import Workbench, execute
+from ops.runs.interruption import Interruption
+from ops.runs.lock import Holder
+from ops.runs.log import RunLog
+from ops.runs.phases import Phase
+from ops.runs.releases import Serving, layout_of, serving
+from ops.runs.reporting import Reporter
+from ops.runs.run import Run, new_run_id, operator
+from ops.strategies.context import Switch
+from ops.strategies.steps import View
+from ops.strategies.switch import plan_switch
+
+__all__ = ["Change", "bring_up", "remove", "restart", "scale", "take_down"]
+
+Word = Literal["changed", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What every change needs: settings, servers, the state host, where to tell, and the handler of signals."""
+
+    settings: Settings
+    hosts: Mapping[str, Host]
+    state_host: str
+    reporter: Reporter
+    interruption: Interruption
+    wait: float = 0.0
+
+
+def bring_up(change: Change) -> Outcome:
+    """Bring every server to the release that it serves: starts what is stopped or missing, touches nothing else."""
+    return _change(change, "stack.up", lambda run, name, host, found: _reconcile(change, run, host, found))
+
+
+def scale(change: Change, service: str, replicas: int) -> Outcome:
+    """Set a service's containers on each of its servers, until the next deploy; rolling ones lose no request.
+
+    Raises UsageError for an unknown service, the proxy, or a number below 0.
+    """
+    if replicas < 0:
+        raise UsageError(f"--replicas {replicas}: must be 0 or more")
+
+    def one(run: Run, name: str, host: Host, found: Serving) -> Word:
+        release = found.release
+        if release is None or service not in release.services:
+            return "unchanged"
+        spec = release.services[service]
+        if spec.strategy != "rolling" and replicas > 1 and release.proxy and release.proxy.service == service:
+            raise UsageError(f"{service} is the proxy; it runs once on each server")
+        kept = {**release.scale, service: replicas}
+        if replicas == spec.replicas:
+            kept.pop(service)
+        scaled = replace(release, scale=kept)
+        word = _reconcile(change, run, host, replace(found, release=scaled))
+        path = f"{layout_of(change.settings).release(release.id)}/release.json"
+        host.put(scaled.to_json().encode(), path)
+        return word
+
+    known = {name for found in serving(change.settings, change.hosts).values() if found.release for name in found.release.services}
+    if service not in known:
+        raise UsageError(f"unknown service {service or '(none named)'}; known: {', '.join(sorted(known))}")
+    return _change(change, "stack.scale", one)
+
+
+def restart(change: Change, services: tuple[str, ...]) -> Outcome:
+    """Restart services (all, if none is named) wherever they run, on all servers at once."""
+
+    def one(run: Run, name: str, host: Host, found: Serving) -> Word:
+        release = found.release
+        here = [service for service in services if release and service in release.services]
+        if release is None or (services and not here):
+            return "unchanged"
+        run.reporter.step(name, f"restart {', '.join(here) or 'all services'}")
+        script = in_release(layout_of(change.settings), release.id, "--progress", "quiet", "restart", *here)
+        _must(run, host, Command(script, changes="containers", timeout=change.settings.config.timeout, title="docker compose restart"))
+        return "changed"
+
+    return _change(change, "stack.restart", one)
+
+
+def take_down(change: Change) -> Outcome:
+    """Remove the containers and networks on every server; volumes, releases and data stay, `stack.up` brings it back."""
+
+    def one(run: Run, name: str, host: Host, found: Serving) -> Word:
+        run.reporter.step(name, "docker compose down")
+        _must(run, host, down(change.settings.project, volumes=False))
+        return "changed"
+
+    return _change(change, "stack.down", one)
+
+
+def remove(change: Change, *, volumes: bool) -> Outcome:
+    """Remove the stack from every server: containers, networks, releases, files; with `volumes` its data as well."""
+    settings = change.settings
+    layout = layout_of(settings)
+
+    def one(run: Run, name: str, host: Host, found: Serving) -> Word:
+        run.reporter.step(name, "remove the stack")
+        _must(run, host, down(settings.project, volumes=volumes))
+        tags = f"opsbook/{settings.stack}-{settings.environment}/*".lower()
+        spare = "" if volumes else " shared"
+        keep = " ".join(quote(item) for item in ("fence", "locks", "journal.jsonl", *spare.split()))
+        script = (
+            f"docker image ls --filter {quote('reference=' + tags)} --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | xargs -r docker image rm >/dev/null 2>&1; "
+            f"cd {quote(layout.root)} && for f in *; do case \" {keep} \" in *\" $f \"*) ;; *) rm -rf \"$f\" ;; esac; done; "
+            "docker network prune -f --filter label=com.docker.compose.project=" + quote(settings.project) + " >/dev/null 2>&1; true"
+        )
+        _must(run, host, Command(script, changes="the stack's files and image tags", timeout=120, title=f"remove {layout.root}"))
+        return "changed"
+
+    return _change(change, "stack.remove", one)
+
+
+def _reconcile(change: Change, run: Run, host: Host, found: Serving) -> Word:
+    if found.release is None:
+        return "unchanged"
+    release: Release = found.release.scaled()
+    settings = change.settings
+    switch = Switch(layout_of(settings), settings.project, release.id, release.proxy, settings.config.timeout)
+    view = View(found.facts.containers)
+    changed = configuration_changed(release, found.facts.proxy_content)
+    steps = plan_switch(release, switch, view, proxy_changed=changed)
+    bench = Workbench(settings.project, run.reporter, run.log, run.interruption.cancellation, run.warn)
+    execute(steps, host, view, bench)
+    return "changed" if steps else "unchanged"
+
+
+def _change(change: Change, action: str, one: Callable[[Run, str, Host, Serving], Word]) -> Outcome:
+    """Take the lock, do it on all servers, journal it, give the lock back."""
+    with _run(change, action) as run:
+        with run.during(Phase.CHECK):
+            found = serving(change.settings, change.hosts)
+        with run.during(Phase.LOCK):
+            run.version = next((one.release.version for one in found.values() if one.release), None)
+            holder = Holder(run.run_id, action, operator(), run.started_at, run.version)
+            floor = max(server.facts.fence_token for server in found.values())
+            run.take_lock(holder, floor=floor, take_over=None, wait=change.wait)
+            found = serving(change.settings, change.hosts)
+        with run.during(Phase.SWITCH):
+            answers = each(run.hosts, lambda name, host: one(run, name, host, found[name]))
+        faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
+        if faults:
+            raise faults[0] if len(faults) == 1 else Problem(faults)
+        settings = change.settings
+        targets = {}
+        for name, word in answers.items():
+            release = found[name].release
+            identity = release.id if release else None
+            assert isinstance(word, str)
+            targets[name] = Target("host", "changed" if word == "changed" else "unchanged", identity, identity)
+        return Outcome(
+            action=action,
+            stack=settings.stack,
+            environment=settings.environment,
+            run_id=run.run_id,
+            version=run.version,
+            started_at=run.started_at,
+            seconds=run.seconds,
+            targets=targets,
+            warnings=tuple(run.warnings),
+            log=str(run.log.path),
+        )
+
+
+@contextmanager
+def _run(change: Change, action: str) -> Iterator[Run]:
+    settings, run_id = change.settings, new_run_id()
+    with RunLog(settings.folder, run_id, settings.redactor) as log, change.interruption.listening():
+        run = Run(
+            settings,
+            action,
+            layout_of(settings),
+            change.hosts,
+            change.state_host,
+            change.reporter,
+            log,
+            change.interruption,
+            run_id=run_id,
+        )
+        try:
+            yield run
+        except Cancelled:
+            number = change.interruption.number or 2
+            failure = Interrupted(
+                f"{action} was interrupted in phase {run.phase}",
+                signal_number=number,
+                left_behind="what was done by then stays",
+                next_step=f"inv stack.up --env {settings.environment} --stack {settings.stack} brings every server to its release",
+            )
+            change.interruption.fresh()
+            run.finish("interrupted", failure.exit_code, failure.message)
+            raise failure from None
+        except OpsError as error:
+            change.interruption.fresh()
+            run.finish("failed", error.exit_code, str(error))
+            raise
+        run.finish("done", 0)
+
+
+def _must(run: Run, host: Host, command: Command) -> None:
+    result = host.run(command)
+    run.log.write(f"$ {command.shown}\n{result.stdout}{result.stderr}".rstrip(), host.name)
+    if not result.ok:
+        raise OpsError(f"{command.shown}: {result.last_lines}", target=host.name)

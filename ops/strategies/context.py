@@ -1,0 +1,21 @@
+"""What every strategy needs to know of the server and the release that it switches to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ops.engines.layout import Layout
+from ops.engines.release import ProxySpec
+
+__all__ = ["Switch"]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """The release to switch to, on one server; `timeout` bounds one `compose up`, in seconds."""
+
+    layout: Layout
+    project: str
+    release: str
+    proxy: ProxySpec | None
+    timeout: float

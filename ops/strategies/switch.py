@@ -1,0 +1,123 @@
+"""The plan of one server: which services change, in which order, by which strategy, and what people will notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from ops.commands import Command, command
+from ops.engines.facts import Container
+from ops.engines.nginx import apply_configuration
+from ops.engines.release import Release, ServiceSpec
+from ops.strategies.context import Switch
+from ops.strategies.recreate import recreate, settled
+from ops.strategies.rolling import roll
+from ops.strategies.steps import Act, Step, View
+
+__all__ = ["STRATEGIES", "Effect", "changed_services", "effects", "levels", "plan_switch", "removal"]
+
+STRATEGIES: Mapping[str, Callable[[ServiceSpec, Switch, View], tuple[Step, ...]]] = {
+    "recreate": lambda spec, switch, view: recreate([spec], switch),
+    "rolling": roll,
+}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a service lives through, in one line."""
+
+    service: str
+    text: str
+    changes: bool
+
+
+def levels(services: Mapping[str, ServiceSpec], last: str | None = None) -> tuple[tuple[str, ...], ...]:
+    """Return service names in groups, each group after those that it depends on; `last` (the proxy) at the end."""
+    waiting = {
+        name: {other for other in spec.depends_on if other in services} for name, spec in services.items()
+    }
+    if last in waiting:
+        waiting[last] |= {name for name in waiting if name != last and last not in services[name].depends_on}
+    found: list[tuple[str, ...]] = []
+    while waiting:
+        ready = tuple(sorted(name for name, needs in waiting.items() if not needs & waiting.keys()))
+        ready = ready or tuple(sorted(waiting))  # Compose refuses circles; should one come, all go at once
+        found.append(ready)
+        for name in ready:
+            del waiting[name]
+    return tuple(found)
+
+
+def changed_services(release: Release, view: View) -> tuple[str, ...]:
+    """Return the services whose containers are not as the release defines them."""
+    return tuple(name for name, spec in release.services.items() if not settled(spec, view))
+
+
+def plan_switch(
+    release: Release,
+    switch: Switch,
+    view: View,
+    *,
+    only: Collection[str] | None = None,
+    proxy_changed: bool = False,
+) -> tuple[Step, ...]:
+    """Given a release and what runs, return the steps that bring the server to it; none where nothing differs.
+
+    `only` limits it to some services (those that a migration needs). With `proxy_changed` the proxy's folders are
+    brought to the release's content, behind the services that it speaks of.
+    """
+    proxy = switch.proxy.service if switch.proxy else None
+    rolling = tuple(name for name, spec in release.services.items() if spec.strategy == "rolling")
+    steps: list[Step] = []
+    for group in levels(release.services, last=proxy):
+        names = [name for name in group if only is None or name in only]
+        if proxy in names and proxy_changed:
+            steps.append(
+                Act(
+                    "proxy configuration",
+                    lambda view: (apply_configuration(switch.layout, switch.project, release, rolling),),
+                )
+            )
+        wanted = [release.services[name] for name in names if not settled(release.services[name], view)]
+        steps += recreate([spec for spec in wanted if spec.strategy == "recreate"], switch)
+        for spec in wanted:
+            if spec.strategy != "recreate":
+                steps += STRATEGIES[spec.strategy](spec, switch, view)
+    if only is None:
+        orphans = tuple(c for c in view.containers if c.service not in release.services)
+        if orphans:
+            names = sorted({c.service for c in orphans})
+            steps.append(Act(f"remove {', '.join(names)}", lambda view: (removal(orphans),), refresh=True, expect=lambda view: view.without(orphans)))
+    return tuple(steps)
+
+
+def removal(containers: tuple[Container, ...]) -> Command:
+    """Return the command that removes containers; named volumes stay."""
+    return command("docker", "rm", "-f", *(c.id for c in containers), changes="containers", timeout=120)
+
+
+def effects(release: Release, switch: Switch, view: View, *, proxy_changed: bool = False) -> tuple[Effect, ...]:
+    """Return for each service what the switch means to those who use it."""
+    found = []
+    proxy = switch.proxy.service if switch.proxy else None
+    for name, spec in release.services.items():
+        if settled(spec, view):
+            reloaded = name == proxy and proxy_changed
+            found.append(Effect(name, "reloaded: new configuration, nobody waits" if reloaded else "untouched", reloaded))
+            continue
+        present = view.of(name)
+        if not present:
+            text = f"started: {spec.replicas} new" if spec.replicas > 1 else "started"
+        elif name == proxy:
+            text = "recreated: about 4 s without it"
+        elif spec.strategy == "rolling":
+            same = [c for c in present if c.config == spec.config]
+            text = f"rolling: none without it, {len(present)} -> {spec.replicas}"
+            if len(same) == len(present):
+                text = f"scaled {len(present)} -> {spec.replicas}: nobody waits"
+        else:
+            text = "recreated: about 2 s without it"
+        found.append(Effect(name, text, True))
+    gone = sorted({c.service for c in view.containers} - release.services.keys())
+    found += [Effect(name, "removed: no longer in the compose files", True) for name in gone]
+    return tuple(found)

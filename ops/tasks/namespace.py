@@ -1,0 +1,36 @@
+"""All collections, one for each feature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.collection import Collection
+
+import ops
+
+__all__ = ["namespace"]
+
+
+def _collections() -> Collection:
+    if (Path(ops.__file__).parent / "charm.py").exists():
+        raise SystemExit(
+            "Another distribution that imports as `ops` (Canonical's framework for charms) is installed in this Python "
+            "environment.\nNext: install opsbook into an environment of its own: python3 -m venv .venv && .venv/bin/pip install opsbook"
+        )
+    from ops.tasks import build, config, deploy, sandbox, servers, stack
+
+    root = Collection()
+    root.add_task(config.init)
+    for name, module in (
+        ("build", build),
+        ("config", config),
+        ("deploy", deploy),
+        ("sandbox", sandbox),
+        ("servers", servers),
+        ("stack", stack),
+    ):
+        root.add_collection(Collection.from_module(module, name=name))
+    return root
+
+
+namespace = _collections()

@@ -1,0 +1,149 @@
+"""Plans, outcomes, status and history as people read them, in 80 columns and in 140."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ops.deploy.planning import DeployPlan
+    from ops.deploy.rolling_back import RollbackPlan
+    from ops.deploy.status import Status
+    from ops.outcomes import Outcome
+    from ops.runs.journal import Entry
+
+__all__ = ["history_text", "outcome_text", "plan_text", "rollback_text", "status_text", "table"]
+
+
+def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
+    """Return rows in columns; the last column is cut to the terminal's width."""
+    if not rows:
+        return ""
+    columns = shutil.get_terminal_size((120, 24)).columns
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        line = indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        lines.append(line if len(line) <= columns else line[: columns - 1] + "…")
+    return "\n".join(lines)
+
+
+def plan_text(plan: DeployPlan, *, commands: bool = True) -> str:
+    """Return a deploy's plan: effects first, then steps and the commands behind them, then the compose difference."""
+    revision = f" (revision {plan.revision[:12]})" if plan.revision else ""
+    lines = [f"Plan: {plan.stack} {plan.environment} -> version {plan.version}{revision}"]
+    for warning in plan.warnings:
+        lines += textwrap.wrap(f"warning: {warning}", shutil.get_terminal_size((120, 24)).columns, subsequent_indent="  ")
+    if plan.nothing_to_do:
+        return "\n".join([*lines, "Nothing to do: every server runs this version with this content."])
+    lines.append("")
+    lines.append("What each service lives through")
+    rows = [
+        [name, effect.service, effect.text] for name, host in plan.hosts.items() for effect in host.effects
+    ]
+    lines.append(table(rows, "  "))
+    lines.append("")
+    lines.append("Steps")
+    if plan.pulls:
+        lines.append(f"  every server: pull {', '.join(plan.pulls)}")
+    if plan.migrate:
+        lines.append(f"  once: {plan.migrate}")
+    for number, batch in enumerate(plan.order, 1):
+        for name in batch:
+            host = plan.hosts[name]
+            lines.append(f"  batch {number}, {name} (serves {host.previous or 'nothing yet'})")
+            if not host.steps:
+                lines.append("    nothing changes here")
+            for title, shown in host.steps:
+                lines.append(f"    {title}")
+                if commands:
+                    lines += [f"      $ {command}" for command in shown]
+    for name, host in plan.hosts.items():
+        if host.difference:
+            lines += ["", f"Compose file of {name}", *(f"  {line}" for line in host.difference.splitlines())]
+    return "\n".join(lines)
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """Return what came of a run: one headline, one line for each server, the path of the log."""
+    results = {target.result for target in outcome.targets.values()}
+    seconds = f" in {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
+    if results == {"unchanged"} and outcome.action == "deploy":
+        head = f"Nothing to do: {outcome.stack} {outcome.environment} runs {outcome.version} already{seconds}."
+    else:
+        done = {"deploy": "Deployed", "deploy.rollback": "Rolled back"}.get(outcome.action, "Done:")
+        to = f" to {outcome.version}" if outcome.action == "deploy.rollback" else f" {outcome.version or ''}"
+        head = f"{done} {outcome.stack} {outcome.environment}{to}{seconds}."
+    rows = [
+        [
+            name,
+            target.result,
+            f"{target.previous or 'nothing'} -> {target.release or 'nothing'}" if target.previous != target.release else f"{target.release}",
+        ]
+        for name, target in outcome.targets.items()
+    ]
+    lines = [head, table(rows, "  ")]
+    lines += [f"warning: {warning}" for warning in outcome.warnings]
+    if outcome.log:
+        lines.append(f"Log: {outcome.log}")
+    return "\n".join(line for line in lines if line)
+
+
+def rollback_text(plan: RollbackPlan) -> str:
+    """Return where a rollback goes."""
+    rows = [[name, f"{plan.serving[name] or 'nothing'} -> {target or 'nothing'}"] for name, target in plan.targets.items()]
+    lines = ["Rollback", table(rows, "  ")]
+    if plan.migrated_since:
+        lines.append("The schema stays as it is; these releases migrated it since: " + ", ".join(plan.migrated_since))
+    return "\n".join(lines)
+
+
+def status_text(status: Status) -> str:
+    """Return what serves where, and what is off."""
+    lines = [f"{status.stack} {status.environment}"]
+    for name, server in status.servers.items():
+        if server.error is not None:
+            lines.append(f"  {name}: no answer: {server.error}")
+            continue
+        if server.release is None:
+            lines.append(f"  {name}: nothing deployed yet")
+            continue
+        lines.append(f"  {name}: version {server.version}, release {server.release}")
+        rows = [
+            [service.name, f"{service.running}/{service.wanted} running", service.health, service.note or service.image]
+            for service in server.services
+        ]
+        lines.append(table(rows, "    "))
+    if status.locked_by is not None:
+        holder = status.locked_by
+        state = f"dead for {status.heartbeat_age:.0f} s" if status.stale else "alive"
+        lines.append(f"Locked: {holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at} ({state})")
+        if status.stale:
+            lines.append(f"Next: inv deploy --env {status.environment} --stack {status.stack} --resume, or inv deploy.rollback")
+    lines.append("All servers agree." if status.agree else "Not as it should be: see above.")
+    return "\n".join(lines)
+
+
+def history_text(entries: Sequence[Entry], limit: int = 20) -> str:
+    """Return runs, the newest first: when, what, version, how it ended, who."""
+    ends = {entry.run_id: entry for entry in entries if entry.event != "started"}
+    starts = {entry.run_id: entry for entry in entries if entry.event == "started"}
+    rows = [["started (UTC)", "action", "version", "result", "seconds", "release", "by"]]
+    for run_id in list(dict.fromkeys([*starts, *ends]))[::-1][:limit]:
+        start, end = starts.get(run_id), ends.get(run_id)
+        one = end or start
+        assert one is not None
+        rows.append(
+            [
+                (start or one).at.replace("T", " ").rstrip("Z"),
+                one.action,
+                one.version or "-",
+                end.event if end else "no end",
+                f"{end.seconds:.1f}" if end and end.seconds is not None else "-",
+                one.release or "-",
+                one.who,
+            ]
+        )
+    return table(rows) if len(rows) > 1 else "No run yet."

@@ -1,0 +1,152 @@
+"""Daily work on a stack that is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from ops.errors import UsageError
+from ops.tasks.boundary import Answer, confirm, task
+from ops.tasks.options import helps, names
+
+if TYPE_CHECKING:
+    from ops.environments import Environment
+    from ops.outcomes import Outcome
+    from ops.runs.reporting import Reporter
+
+__all__ = ["down", "exec_", "logs", "ps", "remove", "restart", "scale", "up"]
+
+_CHANGE = ("env", "stack", "wait", "json", "quiet")
+
+
+@task(help=helps("env", "stack", "json"))
+def ps(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer:
+    """List the stack's containers on all servers."""
+    from ops.tasks.showing import table
+
+    rows = _environment(env, stack).processes()
+    head = [["server", "container", "state", "health", "restarts", "image"]]
+    lines = [[r.server, r.container, r.state, r.health, str(r.restarts), r.image] for r in rows]
+    return Answer(table(head + lines), data=rows)
+
+
+@task(
+    help=helps(
+        "env",
+        "stack",
+        service="Services, with commas between (default: all).",
+        tail="Lines for each container.",
+        follow="Go on until interrupted.",
+    )
+)
+def logs(c: Context, env: str = "", stack: str = "", service: str = "", tail: int = 50, follow: bool = False) -> None:
+    """Show what services write, the server in front of each line."""
+    _environment(env, stack).logs(names(service), tail=tail, follow=follow, write=lambda line: print(line, flush=True))
+
+
+@task(help=helps(*_CHANGE))
+def up(c: Context, env: str = "", stack: str = "", wait: float = 0.0, json: bool = False, quiet: bool = False) -> Answer:
+    """Start what is stopped or missing of the release that serves."""
+    return _changed(env, stack, json, quiet, lambda target, reporter: target.up(wait=wait, reporter=reporter))
+
+
+@task(help=helps(*_CHANGE, "yes"))
+def down(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    wait: float = 0.0,
+    yes: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Stop the stack and remove its containers; volumes and releases stay."""
+    confirm(f"Take {stack or 'the stack'} down in {env}? Nothing serves then. (yes)", "yes", yes=yes)
+    return _changed(env, stack, json, quiet, lambda target, reporter: target.down(wait=wait, reporter=reporter))
+
+
+@task(help=helps(*_CHANGE, service="Services, with commas between (default: all)."))
+def restart(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    service: str = "",
+    wait: float = 0.0,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Restart services where they run; requests in flight may be lost."""
+    chosen = names(service)
+    return _changed(env, stack, json, quiet, lambda target, reporter: target.restart(chosen, wait=wait, reporter=reporter))
+
+
+@task(help=helps(*_CHANGE, "service", replicas="Containers on each server that runs it."))
+def scale(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    service: str = "",
+    replicas: int = -1,
+    wait: float = 0.0,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Set a service's number of containers, until the next deploy."""
+    if not service or replicas < 0:
+        raise UsageError("--service and --replicas are needed", next_step="inv stack.scale --service api --replicas 4")
+    return _changed(
+        env, stack, json, quiet, lambda target, reporter: target.scale(service, replicas, wait=wait, reporter=reporter)
+    )
+
+
+@task(
+    name="exec",
+    help=helps("env", "stack", "service", "server", command="Command line, run by sh inside the container."),
+)
+def exec_(c: Context, env: str = "", stack: str = "", service: str = "", command: str = "", server: str = "") -> Answer:
+    """Run a command in a container, with a terminal when there is one."""
+    if not service or not command:
+        raise UsageError("--service and --command are needed", next_step="inv stack.exec --service web --command 'ls -l'")
+    return Answer(exit_code=_environment(env, stack).execute(service, command, server=server or None))
+
+
+@task(help=helps(*_CHANGE, "yes", volumes="Remove the data volumes as well; the data is gone then."))
+def remove(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    volumes: bool = False,
+    wait: float = 0.0,
+    yes: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Remove the stack from its servers; data volumes only with --volumes."""
+    target = _environment(env, stack)
+    what = "its DATA and everything else" if volumes else "everything but its data volumes"
+    name = target.settings.environment
+    confirm(f"Remove {target.settings.stack} from {name}: {what}. Type the environment's name:", name, yes=yes)
+    return _changed(env, stack, json, quiet, lambda t, reporter: t.remove(volumes=volumes, wait=wait, reporter=reporter))
+
+
+def _environment(env: str, stack: str) -> Environment:
+    from ops.environments import environment
+
+    return environment(env or None, stack=stack or None)
+
+
+def _changed(
+    env: str, stack: str, json: bool, quiet: bool, call: Callable[[Environment, Reporter], Outcome]
+) -> Answer:
+    from ops.tasks.live import reporter_for
+    from ops.tasks.showing import outcome_text
+
+    target = _environment(env, stack)
+    reporter = reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)
+    try:
+        outcome = call(target, reporter)
+    finally:
+        reporter.close()
+    return Answer(outcome_text(outcome), outcome=outcome)
