@@ -221,7 +221,8 @@ def _upload(rollout: Rollout, found: Examined) -> None:
     run = rollout.run
     secrets = secret_values(rollout.settings)
 
-    def write(name: str, host: Host) -> None:
+    def write(host: Host) -> None:
+        name = host.name
         command = upload(rollout.releases[name], found.wanted[name], run.layout, found.surveys[name].facts, secrets)
         run.reporter.step(name, "upload the release")
         run.log.write(command.shown, name)

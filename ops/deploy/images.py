@@ -78,7 +78,8 @@ def resolve(
     if not asked:
         return pins
 
-    def ask(name: str, host: Host) -> dict[str, str]:
+    def ask(host: Host) -> dict[str, str]:
+        name = host.name
         references = [wish.reference for wish in asked[name]]
         answers = _pulled(host.run(pull(references, credentials(settings, references), settings.config.timeout)).stdout)
         found: dict[str, str] = {}
@@ -170,7 +171,8 @@ def pull_pins(
         if missing:
             lacking[name] = missing
 
-    def fetch(name: str, host: Host) -> None:
+    def fetch(host: Host) -> None:
+        name = host.name
         ids = [pin for pin in lacking[name] if pin.startswith("sha256:")]
         if ids:
             raise FailedUnchanged(

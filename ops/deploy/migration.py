@@ -61,7 +61,8 @@ def _start_support(rollout: Rollout, service: str) -> None:
         if absent:
             starts[name] = plan_switch(release, switch_for(rollout.settings, release), view, only=absent)
 
-    def start(name: str, host: Host) -> None:
+    def start(host: Host) -> None:
+        name = host.name
         rollout.touch(name)
         execute(starts[name], host, View(rollout.surveys[name].facts.containers), rollout.bench)
 

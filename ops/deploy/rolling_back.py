@@ -155,7 +155,8 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
     run.version = next((release.version for release in releases.values()), None)
     with run.during(Phase.UPLOAD):
 
-        def write(name: str, host: Host) -> None:
+        def write(host: Host) -> None:
+            name = host.name
             used = {s: secrets.get(s, "") for spec in releases[name].services.values() for s in spec.secrets}
             text = compose_form(dotenv_values(releases[name], used))
             result = host.run(_write_values(run.layout, releases[name], text, own=options.release_secrets))
@@ -192,7 +193,8 @@ def _write_values(layout: Layout, release: Release, text: str, *, own: bool) -> 
 def _empty(rollout: Rollout, names: list[str]) -> None:
     """Servers that had nothing before the run that died: its containers go, volumes stay."""
 
-    def empty(name: str, host: Host) -> None:
+    def empty(host: Host) -> None:
+        name = host.name
         rollout.touch(name)
         go_back(rollout.settings, host, None, rollout.bench)
         rollout.results[name] = Target("host", "changed", rollout.came_from.get(name), None)

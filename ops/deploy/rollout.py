@@ -83,7 +83,8 @@ class Rollout:
         """Make the releases current everywhere, tag their images, prune; raises what failed."""
         keep = self.settings.config.keep_releases
 
-        def mark(name: str, host: Host) -> None:
+        def mark(host: Host) -> None:
+            name = host.name
             command = commit(self.releases[name], self.run.layout, self.surveys[name].facts, keep)
             self.run.log.write(command.shown, name)
             result = host.run(command)
@@ -163,7 +164,8 @@ class Rollout:
             self._begun[name] = time.monotonic()
         return before
 
-    def _switch_one(self, name: str, host: Host) -> None:
+    def _switch_one(self, host: Host) -> None:
+        name = host.name
         release, facts = self.releases[name], self.surveys[name].facts
         containers = look(self.settings, host).facts.containers if self.touch(name) else facts.containers
         view = View(containers)
@@ -227,7 +229,8 @@ class Rollout:
         hosts = run.with_cancellation(cancellation)
         bench = replace(self.bench, cancellation=cancellation)
 
-        def back(name: str, host: Host) -> None:
+        def back(host: Host) -> None:
+            name = host.name
             facts = self.surveys[name].facts
             adopted = tuple(c.name for c in facts.containers if not c.config) if facts.current is None else ()
             go_back(settings, host, self.came_from.get(name), bench, unmanaged=adopted)
@@ -275,7 +278,8 @@ class Rollout:
         if run.fence is None or release is None or not self.uploaded:
             return
 
-        def remove(name: str, host: Host) -> None:
+        def remove(host: Host) -> None:
+            name = host.name
             facts = self.surveys[name].facts
             if release not in (facts.current, self.came_from.get(name)) and release not in facts.releases:
                 host.run(discard(release, run.layout, frozenset(self.releases[name].files) - facts.files))

@@ -55,7 +55,8 @@ def survey(
         sentinels = {name: sentinel(name) for name in settings.values.secret_names}
         sources = [(source.path, source.content) for source in stack_sources(settings, replace=sentinels)]
 
-    def ask(name: str, host: Host) -> Survey:
+    def ask(host: Host) -> Survey:
+        name = host.name
         commands: list[Command] = list(queries)
         if sources is not None and version is not None:
             commands.append(_render(settings, sources, name, version))

@@ -167,8 +167,8 @@ class Environment:
         names = dict.fromkeys(chosen_servers(self.settings, tuple(servers)))
         names[state_host_of(self.settings, state_host)] = None
         config = self.settings.config
-        with Fleet(config, self.settings.folder, self.settings.environment, cancellation, names=tuple(names)) as hosts:
-            yield hosts
+        with Fleet(config, self.settings.folder, self.settings.environment, cancellation, only=names) as fleet:
+            yield fleet.hosts
 
     def _version(
         self, version: str | None, hosts: dict[str, Host], resume: bool, allow_dirty: bool, state_host: str | None

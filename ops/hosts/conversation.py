@@ -42,6 +42,11 @@ class Process(Protocol):
         """Exit status of the shell once it ended; None when it was never told."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why the connection is gone, where that is known."""
+        ...
+
 
 class Conversation:
     """Iterates over (is stderr, event) of a script until its last command ended; `group` is what to kill."""
@@ -119,7 +124,7 @@ class Conversation:
         status = self._process.status
         if status is None:
             return ConnectionLost(
-                f"the connection broke while this ran: {self._shown}",
+                f"{self._process.trouble or 'the connection broke'} while this ran: {self._shown}",
                 target=self._host,
                 left_behind="it is not known whether the command ended",
             )

@@ -177,6 +177,10 @@ class _Shell:
         status = self._process.poll()
         return status if status is None or status >= 0 else 128 - status
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     def close(self) -> None:
         self._readable.close()
         self._writable.close()

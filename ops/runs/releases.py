@@ -33,7 +33,8 @@ def serving(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Serving]
     """Ask every server at once. Raises Problem with all that did not answer, UsageError where nothing is deployed."""
     layout = layout_of(settings)
 
-    def ask(name: str, host: Host) -> Serving:
+    def ask(host: Host) -> Serving:
+        name = host.name
         results = host.run_all(host_queries(layout, settings.project))
         failed = next((result for result in results if not result.ok), None)
         if failed is not None:

@@ -151,7 +151,8 @@ class Run:
         self.fence = Fence(int(result.stdout.split()[-1]), self.run_id)
         fence = self.fence
 
-        def accept(name: str, host: Host) -> None:
+        def accept(host: Host) -> None:
+            name = host.name
             answer = host.run(raise_fence(self.layout, fence))
             if answer.status == FENCED:
                 raise Locked("a later run is at work here", target=name)

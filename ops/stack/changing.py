@@ -155,7 +155,7 @@ def _change(change: Change, action: str, one: Callable[[Run, str, Host, Serving]
             run.take_lock(holder, floor=floor, take_over=None, wait=change.wait)
             found = serving(change.settings, change.hosts)
         with run.during(Phase.SWITCH):
-            answers = each(run.hosts, lambda name, host: one(run, name, host, found[name]))
+            answers = each(run.hosts, lambda host: one(run, host.name, host, found[host.name]))
         faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
         if faults:
             raise faults[0] if len(faults) == 1 else Problem(faults)

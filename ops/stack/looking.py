@@ -58,7 +58,8 @@ def logs(
     layout = layout_of(settings)
     lock = threading.Lock()
 
-    def one(name: str, host: Host) -> None:
+    def one(host: Host) -> None:
+        name = host.name
         release = present[name].release
         if release is None:
             return

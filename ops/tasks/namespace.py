@@ -17,18 +17,17 @@ def _collections() -> Collection:
             "Another distribution that imports as `ops` (Canonical's framework for charms) is installed in this Python "
             "environment.\nNext: install opsbook into an environment of its own: python3 -m venv .venv && .venv/bin/pip install opsbook"
         )
-    from ops.tasks import build, config, deploy, sandbox, servers, stack
+    import importlib
+
+    from ops.tasks import config
 
     root = Collection()
     root.add_task(config.init)
-    for name, module in (
-        ("build", build),
-        ("config", config),
-        ("deploy", deploy),
-        ("sandbox", sandbox),
-        ("servers", servers),
-        ("stack", stack),
-    ):
+    for name in ("build", "config", "deploy", "sandbox", "servers", "stack"):
+        try:
+            module = importlib.import_module(f"ops.tasks.{name}")
+        except ImportError:
+            continue
         root.add_collection(Collection.from_module(module, name=name))
     return root
 

@@ -75,8 +75,8 @@ LOSSES = (Lost, OSError, EOFError, ValueError, asyncio.LimitOverrunError, Timeou
 class Traffic:
     """Open-loop load: requests are due by the clock, whether or not earlier ones were answered.
 
-    `tls` is the PEM file of the authority that the servers' certificates must come from, an empty string takes
-    any certificate; `host` is the name in the certificate and the Host header.
+    `tls` is the PEM file of the authority that the certificates must come from, under the name `host`,
+    which is sent as Host too; an empty string takes any certificate.
     """
 
     targets: Sequence[Target]
@@ -197,16 +197,16 @@ class Generator:
         self.latencies: list[float] = []
         self.answered: dict[Target, float] = {}
         self.longest_gap = self.max_lag = 0.0
+        self.ended = math.inf
         self.stream_ok: bool | None = None if plan.stream_seconds is None else True
 
     async def exchange(self, pool: Pool, method: str, path: str, body: str) -> Answer:
         connection = await asyncio.wait_for(pool.take(), CONNECT_SECONDS)
         host = pool.host or f"{pool.target[0]}:{pool.target[1]}"
-        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n"
-        if method == "POST":
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        about_body = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+        message = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{about_body}\r\n{body}"
         try:
-            connection.writer.write(f"{head}\r\n{body}".encode())
+            connection.writer.write(message.encode())
             answer = await connection.answer()
         except BaseException:
             connection.writer.close()
@@ -225,7 +225,7 @@ class Generator:
 
     def count_answer(self, pool: Pool, answer: Answer) -> None:
         self.by_version[answer.headers.get("x-version", "unknown")] += 1
-        now = time.monotonic()
+        now = min(time.monotonic(), self.ended)  # what trickles in after the last request is no gap
         self.longest_gap = max(self.longest_gap, now - self.answered[pool.target])
         self.answered[pool.target] = now
 
@@ -239,7 +239,7 @@ class Generator:
             path = f"{plan.routes.slow}?seconds={plan.slow_seconds}"
         self.total, self.slow, self.posts = self.total + 1, self.slow + slow, self.posts + (method == "POST")
         try:
-            body = plan.routes.body.replace("MARKER", marker)
+            body = plan.routes.body.replace("MARKER", marker) if method == "POST" else ""
             limit = ANSWER_SECONDS + (plan.slow_seconds if slow else 0)
             answer = await asyncio.wait_for(self.exchange(pool, method, path, body), limit)
             if method == "POST" and marker.encode() not in answer.body:
@@ -286,8 +286,8 @@ class Generator:
                 break
             self.max_lag = max(self.max_lag, time.monotonic() - due)
             spawn(self.request(number, due))
-        ended = time.monotonic()
-        self.longest_gap = max([self.longest_gap, *(ended - at for at in self.answered.values())])
+        self.ended = time.monotonic()
+        self.longest_gap = max([self.longest_gap, *(self.ended - at for at in self.answered.values())])
         await asyncio.gather(*tasks)
         return Report(
             self.total,
@@ -296,7 +296,7 @@ class Generator:
             self.failures,
             self.posts,
             self.slow,
-            seconds=ended - began,
+            seconds=self.ended - began,
             longest_gap=self.longest_gap,
             max_lag=self.max_lag,
             p50=percentile(self.latencies, 0.50),

@@ -1,0 +1,71 @@
+"""Waits for work that cannot be interrupted, without letting it hold up a cancellation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ops.hosts.cancellation import Cancellation
+
+__all__ = ["acquire", "waited"]
+
+T = TypeVar("T")
+_TICK = 0.1
+
+
+def waited(work: Callable[[], T], cancellation: Cancellation, discard: Callable[[T], object]) -> T:
+    """Return what `work` returns or raise what it raises; on cancellation leave it, and discard what it brings."""
+    cancellation.check()
+    job = _Job(work, discard)
+    try:
+        while not job.over.wait(_TICK):
+            cancellation.check()
+    except BaseException:
+        job.leave()
+        raise
+    return job.result()
+
+
+def acquire(lock: threading.Lock | threading.Semaphore, cancellation: Cancellation) -> None:
+    """Take a lock or a slot; raises Cancelled as soon as that is asked."""
+    cancellation.check()
+    while not lock.acquire(timeout=_TICK):
+        cancellation.check()
+
+
+class _Job(Generic[T]):
+    def __init__(self, work: Callable[[], T], discard: Callable[[T], object]) -> None:
+        self._work = work
+        self._discard = discard
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        self._left = False
+        self._lock = threading.Lock()
+        self.over = threading.Event()
+        threading.Thread(target=self._do, name="ops-wait", daemon=True).start()
+
+    def _do(self) -> None:
+        try:
+            result = self._work()
+        except BaseException as error:
+            self._error = error
+        else:
+            with self._lock:
+                self._results.append(result)
+                left = self._left
+            if left:
+                self._discard(result)
+        self.over.set()
+
+    def leave(self) -> None:
+        with self._lock:
+            self._left = True
+            results = list(self._results)
+        for result in results:
+            self._discard(result)
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._results[0]

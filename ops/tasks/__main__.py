@@ -1,0 +1,5 @@
+"""`python -m ops.tasks` is the `opsbook` command."""
+
+from ops.tasks.program import main
+
+main()
