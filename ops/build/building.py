@@ -63,11 +63,11 @@ def build(
         warnings = prepared.warnings + unlogged
         redact = Redactor((*settings.values.secrets, *_secret_texts(prepared.definitions)))
         with RunLog(settings.folder, run_id, redact) as log:
-            for warning in warnings:
-                log.write(f"warning: {warning}")
-                say(f"warning: {warning}")
             environment = client_environment(folder, auths)
             bench = Bench(settings, host, environment, folder, log, lambda line: say(redact(line)), redact)
+            for warning in warnings:
+                log.write(f"warning: {warning}")
+                bench.say(f"warning: {warning}")
             known = Outcome(
                 action="build",
                 stack=settings.stack,
@@ -79,7 +79,8 @@ def build(
                 warnings=warnings,
                 log=str(log.path),
             )
-            made, failed = {}, {}
+            made: dict[str, BuiltImage] = {}
+            failed: dict[str, OpsError] = {}
             try:
                 with _registry(settings, host, prepared, cancellation):
                     made, failed = _make_all(prepared, bench, cancellation)
@@ -89,7 +90,8 @@ def build(
                 error.outcome = _finished(known, prepared, made, failed, begun)
                 raise
     images = {
-        service: replace(made[reference], service=service) for service, reference in prepared.references.items()
+        service: replace(made[reference], service=service)
+        for service, reference in prepared.references.items()
     }
     return Built(images, _finished(known, prepared, made, {}, begun))
 

@@ -28,7 +28,9 @@ def private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def client_environment(folder: Path, auths: str | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+def client_environment(
+    folder: Path, auths: str | None, environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """Return the variables for docker; with `auths` (a config.json's text) they lead to a copy of the user's
     configuration in `folder` that has these logins too.
 
@@ -43,7 +45,10 @@ def client_environment(folder: Path, auths: str | None, environ: Mapping[str, st
     for entry in own.iterdir() if own.is_dir() else ():
         if entry.name != "config.json":
             (copy / entry.name).symlink_to(entry.absolute())
-    _write(copy / "config.json", json.dumps(_merged(_read(own / "config.json"), json.loads(auths)["auths"])).encode())
+    _write(
+        copy / "config.json",
+        json.dumps(_merged(_read(own / "config.json"), json.loads(auths)["auths"])).encode(),
+    )
     # buildx keeps its builders beside config.json, and makes that folder where it is not there yet.
     return {
         "DOCKER_CONFIG": str(copy),

@@ -89,7 +89,9 @@ def one_for_each_name(definitions: Sequence[Definition]) -> tuple[Definition, ..
 def _known(services: Sequence[str], everything: Mapping[str, Any], buildable: Mapping[str, Any]) -> None:
     for name in services:
         if name not in buildable:
-            why = "has no build: in the compose files" if name in everything else "is not in the compose files"
+            why = (
+                "has no build: in the compose files" if name in everything else "is not in the compose files"
+            )
             known = ", ".join(buildable) or "none"
             raise UsageError(f"service {name} {why}", next_step=f"services that are built: {known}")
 
@@ -110,7 +112,9 @@ def _definition(
     needs = []
     for key, base in _bases(build).items():
         if base not in buildable:
-            faults.append(ConfigError(f"its context {key} is the image of {base}, which builds none", target=name))
+            faults.append(
+                ConfigError(f"its context {key} is the image of {base}, which builds none", target=name)
+            )
             continue
         needs.append(image_reference(settings, base, buildable[base], version.version)[0])
         contexts[key] = f"docker-image://{needs[-1]}"
@@ -190,18 +194,26 @@ def _secrets(
         secret = BuildSecret(entry.get("target") or source)
         if definition.get("file"):
             if not Path(definition["file"]).is_file():
-                faults.append(ConfigError(f"its build secret {source}: no file {definition['file']}", target=name))
+                faults.append(
+                    ConfigError(f"its build secret {source}: no file {definition['file']}", target=name)
+                )
             found.append(replace(secret, file=definition["file"]))
         elif variable := definition.get("environment"):
             text = settings.values.text(variable)
             if text is None:
                 where = f"[secrets] required of ops.toml, and give {variable} a value"
                 faults.append(
-                    ConfigError(f"its build secret {source}: {variable} has no value", target=name, next_step=f"name it under {where}")
+                    ConfigError(
+                        f"its build secret {source}: {variable} has no value",
+                        target=name,
+                        next_step=f"name it under {where}",
+                    )
                 )
             found.append(replace(secret, value=Secret(text or "")))
         else:
-            faults.append(ConfigError(f"its build secret {source} is neither a file nor a variable", target=name))
+            faults.append(
+                ConfigError(f"its build secret {source} is neither a file nor a variable", target=name)
+            )
     return found
 
 
@@ -213,6 +225,10 @@ def _twice(found: Mapping[str, Definition]) -> list[OpsError]:
         first = seen.setdefault(each.reference, each)
         unlike = replace(each, service=first.service, labels=first.labels) != first
         if unlike:
-            said = f"{first.service} and {each.service} are built differently and would both be {each.reference}"
-            faults.append(ConfigError(said, next_step="give one of them another services.<name>.image in ops.toml"))
+            said = (
+                f"{first.service} and {each.service} are built differently and would both be {each.reference}"
+            )
+            faults.append(
+                ConfigError(said, next_step="give one of them another services.<name>.image in ops.toml")
+            )
     return faults

@@ -23,7 +23,11 @@ def exposed_secrets(settings: Settings, service: str, build: object) -> list[Con
     for path, text in _texts(build, "build"):
         names = dict.fromkeys(_STAND_IN.findall(text))
         if not names and settings.redactor(text) != text:
-            names = {name: None for name in settings.values.secret_names if (settings.values.text(name) or "\0") in text}
+            names = {
+                name: None
+                for name in settings.values.secret_names
+                if (settings.values.text(name) or "\0") in text
+            }
             names = names or {"(one of them)": None}
         found += [hidden(path, name, service) for name in names]
     return found

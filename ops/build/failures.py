@@ -11,9 +11,27 @@ from ops.errors import FailedUnchanged, OpsError
 __all__ = ["build_failed", "push_failed"]
 
 _SOURCE = re.compile(r"failed to resolve source metadata for ([^\s:]+(?::\d+/[^\s:]+)?(?::[^\s:]+)?):")
-_NO_LOGIN = ("unauthorized", "authentication required", "no basic auth credentials", "authorization failed", "access denied")
-_NO_ANSWER = ("no such host", "connection refused", "i/o timeout", "no route to host", "server gave http response", "x509", "tls:")
-_NO_ENGINE = ("cannot connect to the docker daemon", "permission denied while trying to connect", "error during connect")
+_NO_LOGIN = (
+    "unauthorized",
+    "authentication required",
+    "no basic auth credentials",
+    "authorization failed",
+    "access denied",
+)
+_NO_ANSWER = (
+    "no such host",
+    "connection refused",
+    "i/o timeout",
+    "no route to host",
+    "server gave http response",
+    "x509",
+    "tls:",
+)
+_NO_ENGINE = (
+    "cannot connect to the docker daemon",
+    "permission denied while trying to connect",
+    "error during connect",
+)
 
 
 def build_failed(settings: Settings, service: str, reference: str, verdict: str, tail: str) -> OpsError:
@@ -25,7 +43,11 @@ def build_failed(settings: Settings, service: str, reference: str, verdict: str,
     if any(sign in low for sign in _NO_ENGINE):
         return _no_engine(service, verdict)
     if "did not complete successfully" in low:
-        return FailedUnchanged(f"the build failed\n{tail}", target=service, next_step="mend the step that failed, and build again")
+        return FailedUnchanged(
+            f"the build failed\n{tail}",
+            target=service,
+            next_step="mend the step that failed, and build again",
+        )
     source = _SOURCE.search(verdict)
     image = source[1] if source else reference
     if source or "pushing " in tail or "failed to push" in low:
@@ -45,11 +67,17 @@ def _registry_failed(settings: Settings, service: str, image: str, verdict: str)
     low, registry = verdict.lower(), registry_of(image)
     if any(sign in low for sign in _NO_LOGIN):
         entry = f'[registries."{registry}"]'
-        how = f"check {entry} in ops.toml and its password" if registry in settings.config.registries else f"add {entry} to ops.toml"
+        how = (
+            f"check {entry} in ops.toml and its password"
+            if registry in settings.config.registries
+            else f"add {entry} to ops.toml"
+        )
         return FailedUnchanged(f"{registry} refuses {image}: {verdict}", target=service, next_step=how)
     if any(sign in low for sign in _NO_ANSWER):
         how = f"does {registry} answer, with a certificate that this machine's Docker engine trusts? then run it again"
-        return FailedUnchanged(f"{registry} cannot be used for {image}: {verdict}", target=service, next_step=how)
+        return FailedUnchanged(
+            f"{registry} cannot be used for {image}: {verdict}", target=service, next_step=how
+        )
     return None
 
 

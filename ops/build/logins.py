@@ -46,6 +46,8 @@ def _is_base(registry: str, definitions: Sequence[Definition]) -> bool:
 
 def _texts(definition: Definition) -> str:
     path = Path(definition.dockerfile)
-    text = path.read_text(encoding="utf-8", errors="replace") if definition.dockerfile and path.is_file() else ""
+    text = (
+        path.read_text(encoding="utf-8", errors="replace") if definition.dockerfile and path.is_file() else ""
+    )
     values = [value for pairs in (definition.args, definition.contexts) for _, value in pairs]
     return "\n".join([text, definition.inline, *values])

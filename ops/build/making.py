@@ -39,8 +39,7 @@ class Bench:
         begun = time.monotonic()
         service, reference = definition.service, definition.reference
         self.say(f"{service}: building {reference}")
-        metadata = Path(secrets_folder := self.folder, f"{service}.json")
-        del secrets_folder
+        metadata = self.folder / f"{service}.json"
         command = build_command(
             definition,
             push=way == "registry",
@@ -57,7 +56,9 @@ class Bench:
         elif way == "throw-away registry":
             digest = self._push(service, reference)
         seconds = round(time.monotonic() - begun, 3)
-        self.say(f"{service}: {'pushed' if digest else 'built'} in {seconds:.1f} s{f', {digest}' if digest else ''}")
+        self.say(
+            f"{service}: {'pushed' if digest else 'built'} in {seconds:.1f} s{f', {digest}' if digest else ''}"
+        )
         return BuiltImage(service, reference, digest, seconds)
 
     def _push(self, service: str, reference: str) -> str | None:
@@ -71,7 +72,9 @@ class Bench:
     def _follow(self, command: Command, service: str) -> tuple[int, BuildOutput]:
         self.log.write(f"$ {command.shown}", service)
         output = BuildOutput(
-            lambda line: self.log.write(line, service), lambda step: self.say(f"{service}: {step}"), self.redact
+            lambda line: self.log.write(line, service),
+            lambda step: self.say(f"{service}: {step}"),
+            self.redact,
         )
         status = self.host.follow(command, output.feed)
         output.finish()

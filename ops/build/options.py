@@ -34,7 +34,11 @@ def option_words(build: Mapping[str, Any]) -> tuple[str, ...]:
             words += [option, _text(build[key])]
     for key, option in _LISTS.items():
         value = build.get(key) or ()
-        entries = [f"{name}={_text(inner)}" for name, inner in value.items()] if isinstance(value, Mapping) else value
+        entries = (
+            [f"{name}={_text(inner)}" for name, inner in value.items()]
+            if isinstance(value, Mapping)
+            else value
+        )
         for entry in entries:
             words += [option, _text(entry)]
     if build.get("privileged"):

@@ -54,10 +54,14 @@ def plan(
     found = []
     for each in prepared.definitions:
         way = prepared.ways[each.reference]
-        commands = [build_command(each, push=way == "registry", environment={}, metadata="", secrets={}).shown]
+        commands = [
+            build_command(each, push=way == "registry", environment={}, metadata="", secrets={}).shown
+        ]
         if way == "throw-away registry":
             commands.append(push_command(each.reference, {}).shown)
-        found.append(Planned(each.service, each.reference, way, tuple(settings.redactor(text) for text in commands)))
+        found.append(
+            Planned(each.service, each.reference, way, tuple(settings.redactor(text) for text in commands))
+        )
     return tuple(found)
 
 

@@ -35,38 +35,81 @@ class Model(BaseModel):
 class Server(Model):
     """One machine that runs a part of the stack."""
 
-    address: str = Field(default="", description="Host name or address that SSH connects to; `local` is this machine without SSH; empty means the server's own name, to be found in the ssh_config.")
-    private_address: str = Field(default="", description="Address on the network that the servers share; other servers reach published ports there.")
+    address: str = Field(
+        default="",
+        description="Host name or address that SSH connects to; `local` is this machine without SSH; empty means the server's own name, to be found in the ssh_config.",
+    )
+    private_address: str = Field(
+        default="",
+        description="Address on the network that the servers share; other servers reach published ports there.",
+    )
     user: str = Field(default="", description="SSH user; empty leaves it to the ssh_config.")
-    port: Port | None = Field(default=None, description="SSH port; none leaves it to the ssh_config, else 22.")
-    key: str = Field(default="", description="Path of the private key, relative to ops.toml, or `env:NAME` for a key that stands in an environment variable (CI).")
-    jump: str = Field(default="", description="Jump host `[user@]host[:port]`; several are joined by commas, the first is dialled first.")
-    roles: tuple[Name, ...] = Field(default=(), description="What runs here; a service runs on the servers that share a role with it. None means all services.")
-    sudo: bool = Field(default=False, description="Run everything on this server through `sudo -n` (a user without rights to Docker).")
+    port: Port | None = Field(
+        default=None, description="SSH port; none leaves it to the ssh_config, else 22."
+    )
+    key: str = Field(
+        default="",
+        description="Path of the private key, relative to ops.toml, or `env:NAME` for a key that stands in an environment variable (CI).",
+    )
+    jump: str = Field(
+        default="",
+        description="Jump host `[user@]host[:port]`; several are joined by commas, the first is dialled first.",
+    )
+    roles: tuple[Name, ...] = Field(
+        default=(),
+        description="What runs here; a service runs on the servers that share a role with it. None means all services.",
+    )
+    sudo: bool = Field(
+        default=False,
+        description="Run everything on this server through `sudo -n` (a user without rights to Docker).",
+    )
 
 
 class Health(Model):
     """How a fresh container is known to be good."""
 
-    kind: Literal["auto", "http", "tcp", "docker", "running"] = Field(default="auto", description="`auto`: http where a path is given, tcp where a port is, else docker where the image or the compose file has a healthcheck, else running.")
+    kind: Literal["auto", "http", "tcp", "docker", "running"] = Field(
+        default="auto",
+        description="`auto`: http where a path is given, tcp where a port is, else docker where the image or the compose file has a healthcheck, else running.",
+    )
     path: str = Field(default="", description="Path for http; any status from 200 to 399 passes.")
-    port: Port | None = Field(default=None, description="Container port that is probed; none means the service's `port`.")
+    port: Port | None = Field(
+        default=None, description="Container port that is probed; none means the service's `port`."
+    )
     passes: int = Field(default=2, ge=1, description="Passes in a row.")
     interval: float = Field(default=0.3, gt=0, description="Seconds between probes.")
-    timeout: float = Field(default=60.0, gt=0, description="Seconds that a container may take to become healthy.")
-    soak: float = Field(default=0.0, ge=0, description="Seconds that it is watched after that; a restart or a failed probe sends the release back.")
+    timeout: float = Field(
+        default=60.0, gt=0, description="Seconds that a container may take to become healthy."
+    )
+    soak: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds that it is watched after that; a restart or a failed probe sends the release back.",
+    )
 
 
 class Service(Model):
     """One service of the compose files, as far as a deploy has to know it."""
 
-    roles: tuple[Name, ...] = Field(default=(), description="Roles of the servers that run it; none means every server.")
-    replicas: int | None = Field(default=None, ge=0, description="Containers on each of its servers; wins over `deploy.replicas`.")
-    strategy: Literal["recreate", "rolling"] = Field(default="recreate", description="How a changed service is switched.")
+    roles: tuple[Name, ...] = Field(
+        default=(), description="Roles of the servers that run it; none means every server."
+    )
+    replicas: int | None = Field(
+        default=None, ge=0, description="Containers on each of its servers; wins over `deploy.replicas`."
+    )
+    strategy: Literal["recreate", "rolling"] = Field(
+        default="recreate", description="How a changed service is switched."
+    )
     port: Port | None = Field(default=None, description="Container port that the proxy sends requests to.")
     image: str = Field(default="", description="Image reference; `{version}` in it is the version deployed.")
-    drain: float = Field(default=30.0, ge=0, description="Seconds that requests in flight may take when old containers leave the proxy.")
-    balance: Literal["least_conn", "round_robin", "ip_hash"] = Field(default="least_conn", description="How the proxy spreads requests over the containers.")
+    drain: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds that requests in flight may take when old containers leave the proxy.",
+    )
+    balance: Literal["least_conn", "round_robin", "ip_hash"] = Field(
+        default="least_conn", description="How the proxy spreads requests over the containers."
+    )
     health: Health = Field(default_factory=Health, description="The health gate.")
 
 
@@ -74,8 +117,14 @@ class Proxy(Model):
     """The nginx service in front of the rolling services."""
 
     service: Name = Field(description="Its name in the compose files.")
-    upstreams: str = Field(description="Folder in the stack folder, mounted into the proxy as a directory, where one `<service>.conf` for each rolling service stands.")
-    settle: float = Field(default=1.5, ge=0, description="Seconds that nginx is given to resolve new names after a reload; it offers no way to ask.")
+    upstreams: str = Field(
+        description="Folder in the stack folder, mounted into the proxy as a directory, where one `<service>.conf` for each rolling service stands."
+    )
+    settle: float = Field(
+        default=1.5,
+        ge=0,
+        description="Seconds that nginx is given to resolve new names after a reload; it offers no way to ask.",
+    )
 
 
 class Migrate(Model):
@@ -91,47 +140,83 @@ class Smoke(Model):
 
     path: str = Field(default="/", description="Path that is requested.")
     port: Port = Field(default=80, description="Published port on the server.")
-    scheme: Literal["http", "https"] = Field(default="http", description="`https` checks the certificate only where `ca` is given.")
+    scheme: Literal["http", "https"] = Field(
+        default="http", description="`https` checks the certificate only where `ca` is given."
+    )
     host: str = Field(default="", description="Host header and TLS name; empty means the server's address.")
-    ca: str = Field(default="", description="PEM file, relative to ops.toml, that the certificate must come from.")
+    ca: str = Field(
+        default="", description="PEM file, relative to ops.toml, that the certificate must come from."
+    )
     status: int = Field(default=200, ge=100, le=599, description="Status that is expected.")
     contains: str = Field(default="", description="Text that the body must contain.")
     max_seconds: float = Field(default=5.0, gt=0, description="Seconds that the answer may take.")
-    roles: tuple[Name, ...] = Field(default=(), description="Servers that are asked; none means those that run the proxy, without a proxy all.")
+    roles: tuple[Name, ...] = Field(
+        default=(),
+        description="Servers that are asked; none means those that run the proxy, without a proxy all.",
+    )
 
 
 class Hook(Model):
     """A command of the user's own at a fixed place of a run."""
 
-    on: Literal["before", "after", "failure"] = Field(description="`failure` runs when the run fails, before it is rolled back.")
-    phase: Literal["check", "lock", "fetch", "upload", "backup", "migrate", "switch", "smoke", "commit"] = Field(default="switch", description="The phase that it stands before or after; without meaning for `failure`.")
+    on: Literal["before", "after", "failure"] = Field(
+        description="`failure` runs when the run fails, before it is rolled back."
+    )
+    phase: Literal["check", "lock", "fetch", "upload", "backup", "migrate", "switch", "smoke", "commit"] = (
+        Field(
+            default="switch",
+            description="The phase that it stands before or after; without meaning for `failure`.",
+        )
+    )
     run: str = Field(description="The command, a line of POSIX shell.")
-    where: Literal["operator", "state_host", "servers"] = Field(default="operator", description="The operator's machine, in the folder of ops.toml; the state host or each server, in the release folder.")
-    environment: dict[str, str] = Field(default_factory=dict, description="Variables beside OPS_STACK, OPS_ENVIRONMENT, OPS_VERSION, OPS_RELEASE, OPS_RUN_ID, OPS_PHASE; `env:NAME` passes on a value.")
+    where: Literal["operator", "state_host", "servers"] = Field(
+        default="operator",
+        description="The operator's machine, in the folder of ops.toml; the state host or each server, in the release folder.",
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict,
+        description="Variables beside OPS_STACK, OPS_ENVIRONMENT, OPS_VERSION, OPS_RELEASE, OPS_RUN_ID, OPS_PHASE; `env:NAME` passes on a value.",
+    )
     timeout: float = Field(default=300.0, gt=0, description="Seconds it may take; then it is ended.")
-    on_error: Literal["fail", "warn"] = Field(default="fail", description="Whether its failure fails the run.")
+    on_error: Literal["fail", "warn"] = Field(
+        default="fail", description="Whether its failure fails the run."
+    )
 
 
 class Build(Model):
     """Where images that this stack builds go."""
 
-    registry: str = Field(default="", description="Registry and path before `<stack>/<service>`; empty: a throw-away registry on the operator's machine, reached by the servers through SSH.")
-    forward_port: Port = Field(default=5077, description="Port of the throw-away registry on both sides; it is part of the image reference.")
-    platforms: tuple[str, ...] = Field(default=(), description="Platforms for buildx; none means the builder's own.")
-    args: dict[str, str] = Field(default_factory=dict, description="Build arguments beside VERSION and REVISION.")
+    registry: str = Field(
+        default="",
+        description="Registry and path before `<stack>/<service>`; empty: a throw-away registry on the operator's machine, reached by the servers through SSH.",
+    )
+    forward_port: Port = Field(
+        default=5077,
+        description="Port of the throw-away registry on both sides; it is part of the image reference.",
+    )
+    platforms: tuple[str, ...] = Field(
+        default=(), description="Platforms for buildx; none means the builder's own."
+    )
+    args: dict[str, str] = Field(
+        default_factory=dict, description="Build arguments beside VERSION and REVISION."
+    )
 
 
 class Registry(Model):
     """Credentials of one private registry; they reach a server on stdin, for a pull alone."""
 
     username: str = Field(description="User name; `env:NAME` takes it from the environment.")
-    password: str = Field(default="", description="`env:NAME` only: the password stands in the environment or in .env.")
-    password_command: tuple[str, ...] = Field(default=(), description="Command on the operator's machine that prints the password.")
+    password: str = Field(
+        default="", description="`env:NAME` only: the password stands in the environment or in .env."
+    )
+    password_command: tuple[str, ...] = Field(
+        default=(), description="Command on the operator's machine that prints the password."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Registry:
         if bool(self.password) == bool(self.password_command):
-            raise ValueError("give either password = \"env:NAME\" or password_command")
+            raise ValueError('give either password = "env:NAME" or password_command')
         if self.password and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", self.password):
             raise ValueError('password must be "env:NAME": a password does not belong into ops.toml')
         return self
@@ -140,21 +225,32 @@ class Registry(Model):
 class Secrets(Model):
     """Which values are secret."""
 
-    required: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(default=(), description="Names that must have a value; they are masked wherever they would be seen.")
+    required: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(
+        default=(), description="Names that must have a value; they are masked wherever they would be seen."
+    )
 
 
 class Persist(Model):
     """What a relative bind mount is, where the folder does not tell."""
 
-    data: tuple[str, ...] = Field(default=(), description="Paths in the stack folder that are data: they live in shared/ on the server and outlive releases.")
-    content: tuple[str, ...] = Field(default=(), description="Paths that are content: shipped with each release.")
+    data: tuple[str, ...] = Field(
+        default=(),
+        description="Paths in the stack folder that are data: they live in shared/ on the server and outlive releases.",
+    )
+    content: tuple[str, ...] = Field(
+        default=(), description="Paths that are content: shipped with each release."
+    )
 
 
 class Lock(Model):
     """When a run counts as dead."""
 
     heartbeat: float = Field(default=5.0, gt=0, description="Seconds between signs of life.")
-    stale_after: float = Field(default=30.0, gt=0, description="Seconds without one after which another run may take over, by the server's clock.")
+    stale_after: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds without one after which another run may take over, by the server's clock.",
+    )
 
     @model_validator(mode="after")
     def _beats_before_stale(self) -> Lock:
@@ -168,29 +264,63 @@ class Notify(Model):
 
     kind: Literal["log"] = Field(description="`log` appends one line to a file on the operator's machine.")
     path: str = Field(default=".ops/notify.log", description="The file, relative to ops.toml.")
-    on: tuple[Literal["success", "failure"], ...] = Field(default=("success", "failure"), description="Which ends are told.")
+    on: tuple[Literal["success", "failure"], ...] = Field(
+        default=("success", "failure"), description="Which ends are told."
+    )
 
 
 class StackConfig(Model):
     """ops.toml after the overrides of one environment."""
 
-    stack: Name | None = Field(default=None, description="The stack's name; none means the name of its folder.")
-    files: tuple[str, ...] = Field(default=(), description="Compose files in order; none means compose.yaml (or compose.yml, docker-compose.yaml, docker-compose.yml) and, where it exists, compose.<environment>.yaml beside it.")
+    stack: Name | None = Field(
+        default=None, description="The stack's name; none means the name of its folder."
+    )
+    files: tuple[str, ...] = Field(
+        default=(),
+        description="Compose files in order; none means compose.yaml (or compose.yml, docker-compose.yaml, docker-compose.yml) and, where it exists, compose.<environment>.yaml beside it.",
+    )
     profiles: tuple[str, ...] = Field(default=(), description="Compose profiles that are on.")
     engine: Literal["compose"] = Field(default="compose", description="What runs the stack.")
-    project: Name | None = Field(default=None, description="Compose project name; none means `<stack>-<environment>`.")
+    project: Name | None = Field(
+        default=None, description="Compose project name; none means `<stack>-<environment>`."
+    )
     version: str = Field(default="git", description='Default of --version: "git", a literal, or "env:NAME".')
-    state_host: Name | None = Field(default=None, description="Server that keeps lock and journal; required with more than one server.")
-    batch: int | str = Field(default=1, description='Servers switched at once: a number or a share such as "25%".')
-    on_host_lost: Literal["rollback", "continue"] = Field(default="rollback", description="What a run does when a server is lost during the switch.")
-    keep_releases: int = Field(default=5, ge=2, description="Releases kept on each server, the serving one among them.")
-    confirm: Literal["no", "yes", "name"] = Field(default="no", description="What a person is asked before a change: nothing, yes or no, or the environment's name.")
-    base: str = Field(default="/opt", description="Folder on the servers that holds `<stack>/<environment>/`.")
-    ssh_config: str = Field(default="", description="ssh_config file, relative to ops.toml; empty means the user's own.")
-    known_hosts: str = Field(default="", description="known_hosts file, relative to ops.toml; empty means the user's own.")
-    backup_before_deploy: bool = Field(default=False, description="Take a backup before the migration; the deploy stops when it fails.")
-    timeout: float = Field(default=300.0, gt=0, description="Seconds that a pull or `compose up` may take on one server.")
-    silence: float = Field(default=20.0, gt=0, description="Seconds after which a server that does not answer at all counts as lost.")
+    state_host: Name | None = Field(
+        default=None, description="Server that keeps lock and journal; required with more than one server."
+    )
+    batch: int | str = Field(
+        default=1, description='Servers switched at once: a number or a share such as "25%".'
+    )
+    on_host_lost: Literal["rollback", "continue"] = Field(
+        default="rollback", description="What a run does when a server is lost during the switch."
+    )
+    keep_releases: int = Field(
+        default=5, ge=2, description="Releases kept on each server, the serving one among them."
+    )
+    confirm: Literal["no", "yes", "name"] = Field(
+        default="no",
+        description="What a person is asked before a change: nothing, yes or no, or the environment's name.",
+    )
+    base: str = Field(
+        default="/opt", description="Folder on the servers that holds `<stack>/<environment>/`."
+    )
+    ssh_config: str = Field(
+        default="", description="ssh_config file, relative to ops.toml; empty means the user's own."
+    )
+    known_hosts: str = Field(
+        default="", description="known_hosts file, relative to ops.toml; empty means the user's own."
+    )
+    backup_before_deploy: bool = Field(
+        default=False, description="Take a backup before the migration; the deploy stops when it fails."
+    )
+    timeout: float = Field(
+        default=300.0, gt=0, description="Seconds that a pull or `compose up` may take on one server."
+    )
+    silence: float = Field(
+        default=20.0,
+        gt=0,
+        description="Seconds after which a server that does not answer at all counts as lost.",
+    )
     secrets: Secrets = Field(default_factory=Secrets)
     persist: Persist = Field(default_factory=Persist)
     lock: Lock = Field(default_factory=Lock)
@@ -201,7 +331,9 @@ class StackConfig(Model):
     smoke: tuple[Smoke, ...] = ()
     hooks: tuple[Hook, ...] = ()
     build: Build = Field(default_factory=Build)
-    registries: dict[str, Registry] = Field(default_factory=dict, description="By registry name, as it stands in image references.")
+    registries: dict[str, Registry] = Field(
+        default_factory=dict, description="By registry name, as it stands in image references."
+    )
     notify: tuple[Notify, ...] = ()
 
     @field_validator("batch", mode="before")
@@ -217,9 +349,13 @@ class StackConfig(Model):
     def _parts_fit_together(self) -> StackConfig:
         faults = []
         if len(self.servers) > 1 and self.state_host is None:
-            faults.append(f"with more than one server, state_host must name one of: {', '.join(self.servers)}")
+            faults.append(
+                f"with more than one server, state_host must name one of: {', '.join(self.servers)}"
+            )
         if self.state_host is not None and self.servers and self.state_host not in self.servers:
-            faults.append(f"state_host {self.state_host!r} is not one of the servers: {', '.join(self.servers)}")
+            faults.append(
+                f"state_host {self.state_host!r} is not one of the servers: {', '.join(self.servers)}"
+            )
         roles = {role for server in self.servers.values() for role in server.roles}
         for name, service in self.services.items():
             missing = [role for role in service.roles if role not in roles]
@@ -231,7 +367,9 @@ class StackConfig(Model):
                 elif self.proxy.service == name:
                     faults.append(f"services.{name}: the proxy itself cannot roll; its strategy is recreate")
                 if service.port is None:
-                    faults.append(f"services.{name}: strategy rolling needs the container port that the proxy talks to (port = …)")
+                    faults.append(
+                        f"services.{name}: strategy rolling needs the container port that the proxy talks to (port = …)"
+                    )
         if faults:
             raise ValueError("; ".join(faults))
         return self

@@ -33,7 +33,9 @@ def describe(desired: Desired, layout: Layout, base: Release) -> Release:
         if path.startswith(layout.proxy + "/"):
             folder = path.removeprefix(layout.proxy + "/")
             folders[folder] = content.digest
-            files.update({f"{folder}/{name}": hashlib.sha256(data).hexdigest() for name, data, _ in content.files})
+            files.update(
+                {f"{folder}/{name}": hashlib.sha256(data).hexdigest() for name, data, _ in content.files}
+            )
     proxy = desired.proxy
     if proxy is not None:
         proxy = replace(proxy, image=desired.services[proxy.service].pin)
@@ -67,7 +69,7 @@ def upload(
     script = (
         f"umask 022; cd {quote(layout.root)} && chmod 700 files releases && rm -rf {quote(incoming)} && mkdir -m 700 {quote(incoming)} || exit 1; "
         f"trap {quote(f'rm -rf {quote(incoming)}')} EXIT; cd {quote(incoming)} && tar -xpf - || exit 1; "
-        "for f in files/*; do [ -d \"$f\" ] || continue; [ -e \"../$f\" ] || mv \"$f\" \"../$f\" || exit 1; done; "
+        'for f in files/*; do [ -d "$f" ] || continue; [ -e "../$f" ] || mv "$f" "../$f" || exit 1; done; '
         f"rm -rf ../releases/{quote(release.id)} && mv release ../releases/{quote(release.id)}; s=$?; cd ..; exit $s"
     )
     return Command(

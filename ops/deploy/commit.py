@@ -14,7 +14,9 @@ __all__ = ["commit", "image_tag", "kept", "point_current"]
 
 def image_tag(release: Release, service: str, identity: str | None = None) -> str:
     """Return the local tag that keeps a service's image: `docker image prune` removes images without one."""
-    repository = f"opsbook/{release.stack}-{release.environment}/{service}".lower()  # Docker allows no upper case there
+    repository = (
+        f"opsbook/{release.stack}-{release.environment}/{service}".lower()
+    )  # Docker allows no upper case there
     return f"{repository}:{identity or release.id}"
 
 

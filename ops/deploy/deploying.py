@@ -56,11 +56,17 @@ class Seams:
     serve_images: Callable[[Mapping[str, Host]], AbstractContextManager[None]] = _no_images
 
 
-def plan(settings: Settings, hosts: Mapping[str, Host], version: Version, servers: tuple[str, ...] = ()) -> DeployPlan:
+def plan(
+    settings: Settings, hosts: Mapping[str, Host], version: Version, servers: tuple[str, ...] = ()
+) -> DeployPlan:
     """Return what a deploy would do; raises what the deploy would be refused for. Changes nothing."""
     found = examine(settings, hosts, version, servers)
     base = base_release(settings, version, "plan", "plan")
-    pulls = [wish.reference for wish in wishes(settings, found.surveys, version.version) if wish.reference not in found.pins]
+    pulls = [
+        wish.reference
+        for wish in wishes(settings, found.surveys, version.version)
+        if wish.reference not in found.pins
+    ]
     told = [*settings.warnings, *warnings(found.surveys, time.time())]
     return plan_deploy(settings, found.surveys, found.wanted, base, pulls, told)
 
@@ -82,7 +88,9 @@ def deploy(
     state = state_host_of(settings, options.state_host)
     run_id = new_run_id()
     with RunLog(settings.folder, run_id, settings.redactor) as log, interruption.listening():
-        run = Run(settings, "deploy", layout_of(settings), hosts, state, reporter, log, interruption, run_id=run_id)
+        run = Run(
+            settings, "deploy", layout_of(settings), hosts, state, reporter, log, interruption, run_id=run_id
+        )
         run.version = version.version
         rollout = Rollout(settings, run, revision=version.revision)
         try:
@@ -138,11 +146,15 @@ def _take_lock(rollout: Rollout, found: Examined, version: Version, options: Dep
     if resumed is not None and resumed.version == version.version and resumed.release:
         run.release = resumed.release
         for name, survey in surveys.items():
-            if survey.facts.current == run.release:  # this server had come to the end: it goes back to what it had before
+            if (
+                survey.facts.current == run.release
+            ):  # this server had come to the end: it goes back to what it had before
                 release = survey.release(run.release)
                 came_from[name] = release.previous if release else None
     rollout.came_from = came_from
-    holder = Holder(run.run_id, run.action, operator(), run.started_at, version.version, run.release, came_from)
+    holder = Holder(
+        run.run_id, run.action, operator(), run.started_at, version.version, run.release, came_from
+    )
     floor = max((survey.facts.fence_token for survey in surveys.values()), default=0)
     take_over = (dead.run_id if dead else "") if options.resume else None
     token = run.take_lock(holder, floor=floor, take_over=take_over, wait=options.wait)
@@ -171,7 +183,8 @@ def _fetch(rollout: Rollout, found: Examined, version: Version) -> Examined:
     needed = wishes(settings, found.surveys, version.version)
     pins = resolve(needed, found.surveys, run.hosts, settings)
     per_server = {
-        name: {wish.reference: pins[wish.reference] for wish in needed if name in wish.servers} for name in found.surveys
+        name: {wish.reference: pins[wish.reference] for wish in needed if name in wish.servers}
+        for name in found.surveys
     }
     pull_pins(per_server, found.surveys, run.hosts, settings)
     wanted = found.wanted if pins == found.pins else desires(settings, found.surveys, version.version, pins)
@@ -197,7 +210,9 @@ def _nothing_to_do(rollout: Rollout) -> bool:
         if current is None or not _same(current, release):
             return False
         view, switch = View(facts.containers), switch_for(rollout.settings, release)
-        if plan_switch(release, switch, view, proxy_changed=configuration_changed(release, facts.proxy_content)):
+        if plan_switch(
+            release, switch, view, proxy_changed=configuration_changed(release, facts.proxy_content)
+        ):
             return False
         serving.add(current.id)
     if len(serving) != 1:
@@ -223,7 +238,9 @@ def _upload(rollout: Rollout, found: Examined) -> None:
 
     def write(host: Host) -> None:
         name = host.name
-        command = upload(rollout.releases[name], found.wanted[name], run.layout, found.surveys[name].facts, secrets)
+        command = upload(
+            rollout.releases[name], found.wanted[name], run.layout, found.surveys[name].facts, secrets
+        )
         run.reporter.step(name, "upload the release")
         run.log.write(command.shown, name)
         result = host.run(command)
@@ -232,7 +249,9 @@ def _upload(rollout: Rollout, found: Examined) -> None:
             raise FailedUnchanged(
                 f"{'disk full' if full else 'the release could not be written'}: {result.last_lines}",
                 target=name,
-                next_step=f"make room on {name}: docker system df; docker image prune" if full else "inv servers.check",
+                next_step=f"make room on {name}: docker system df; docker image prune"
+                if full
+                else "inv servers.check",
             )
 
     rollout.uploaded = set(rollout.releases)

@@ -33,7 +33,8 @@ def state_host_of(settings: Settings, override: str | None) -> str:
     servers = settings.config.servers
     if not servers:
         raise UsageError(
-            f"{settings.file} names no server for {settings.environment}", next_step="add [servers.NAME] with an address"
+            f"{settings.file} names no server for {settings.environment}",
+            next_step="add [servers.NAME] with an address",
         )
     name = override or settings.config.state_host or next(iter(servers))
     if name not in servers:
@@ -49,7 +50,9 @@ def chosen_servers(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...
     return names or tuple(settings.config.servers)
 
 
-def examine(settings: Settings, hosts: Mapping[str, Host], version: Version, servers: tuple[str, ...]) -> Examined:
+def examine(
+    settings: Settings, hosts: Mapping[str, Host], version: Version, servers: tuple[str, ...]
+) -> Examined:
     """Ask the servers and check everything. Raises Problem (or its only finding) with all that forbids a deploy."""
     problems: list[OpsError] = list(missing(settings))
     if problems:

@@ -49,7 +49,10 @@ def known_pins(wishes: Sequence[Wish], surveys: Mapping[str, Survey]) -> dict[st
         elif wish.reference in served and not wish.versioned and wish.policy != "always":
             pins[wish.reference] = served[wish.reference]
         elif wish.policy in ("missing", "if_not_present", "never", "build"):
-            found = next((pin for name in wish.servers if (pin := local_pin(wish.reference, surveys[name].facts))), None)
+            found = next(
+                (pin for name in wish.servers if (pin := local_pin(wish.reference, surveys[name].facts))),
+                None,
+            )
             if found:
                 pins[wish.reference] = found
     return pins
@@ -81,7 +84,9 @@ def resolve(
     def ask(host: Host) -> dict[str, str]:
         name = host.name
         references = [wish.reference for wish in asked[name]]
-        answers = _pulled(host.run(pull(references, credentials(settings, references), settings.config.timeout)).stdout)
+        answers = _pulled(
+            host.run(pull(references, credentials(settings, references), settings.config.timeout)).stdout
+        )
         found: dict[str, str] = {}
         faults: list[OpsError] = []
         for reference in references:
@@ -117,9 +122,11 @@ def pull_error(reference: str, text: str, server: str) -> OpsError:
     """Return the error for an image that could not be pulled: it does not exist, needs a login, or no registry answers."""
     low = text.lower()
     registry = registry_of(reference)
-    if "manifest unknown" in low or "not found" in low and "name" not in low:
+    if "manifest unknown" in low or ("not found" in low and "name" not in low):
         return FailedUnchanged(
-            f"there is no image {reference}", target=server, next_step="build and push it (inv build --push), or check --version"
+            f"there is no image {reference}",
+            target=server,
+            next_step="build and push it (inv build --push), or check --version",
         )
     if "unauthorized" in low or "authentication required" in low or "denied" in low:
         return FailedUnchanged(
@@ -128,7 +135,9 @@ def pull_error(reference: str, text: str, server: str) -> OpsError:
             next_step=f'check [registries."{registry}"] in ops.toml and its password, or that the image exists',
         )
     return FailedUnchanged(
-        f"cannot pull {reference}: {text}", target=server, next_step=f"does {registry} answer from {server}? then run it again"
+        f"cannot pull {reference}: {text}",
+        target=server,
+        next_step=f"does {registry} answer from {server}? then run it again",
     )
 
 
@@ -141,12 +150,12 @@ def pull(references: Sequence[str], auths: str | None, timeout: float) -> Comman
     if auths is not None:
         setup = (
             "t=/dev/shm; [ -w $t ] || t=/tmp; c=$(umask 077; mktemp -d $t/ops.XXXXXX) || exit 1; "
-            "trap 'rm -rf \"$c\"' EXIT; trap 'exit 1' HUP INT TERM; (umask 077; cat > \"$c/config.json\"); export DOCKER_CONFIG=\"$c\"; "
+            'trap \'rm -rf "$c"\' EXIT; trap \'exit 1\' HUP INT TERM; (umask 077; cat > "$c/config.json"); export DOCKER_CONFIG="$c"; '
         )
     one = (
-        "one() { if e=$(docker pull -q \"$1\" 2>&1 >/dev/null); then "
-        f"printf '%s\\t%s\\n' \"$1\" \"$(docker image inspect --format {quote(_PULLED)} \"$1\")\"; "
-        "else printf '%s\\t!%s\\n' \"$1\" \"$(printf %s \"$e\" | tail -n 1)\"; fi; }; "
+        'one() { if e=$(docker pull -q "$1" 2>&1 >/dev/null); then '
+        f'printf \'%s\\t%s\\n\' "$1" "$(docker image inspect --format {quote(_PULLED)} "$1")"; '
+        'else printf \'%s\\t!%s\\n\' "$1" "$(printf %s "$e" | tail -n 1)"; fi; }; '
     )
     calls = "; ".join(f"one {quote(reference)}" for reference in references)
     return Command(
@@ -159,7 +168,10 @@ def pull(references: Sequence[str], auths: str | None, timeout: float) -> Comman
 
 
 def pull_pins(
-    wanted: Mapping[str, Mapping[str, str]], surveys: Mapping[str, Survey], hosts: Mapping[str, Host], settings: Settings
+    wanted: Mapping[str, Mapping[str, str]],
+    surveys: Mapping[str, Survey],
+    hosts: Mapping[str, Host],
+    settings: Settings,
 ) -> None:
     """Pull on each server the pins that it lacks; `wanted` maps servers to references and their pins.
 
@@ -180,7 +192,11 @@ def pull_pins(
                 target=name,
                 next_step="push it to a registry (inv build --push)",
             )
-        answers = _pulled(host.run(pull(lacking[name], credentials(settings, lacking[name]), settings.config.timeout)).stdout)
+        answers = _pulled(
+            host.run(
+                pull(lacking[name], credentials(settings, lacking[name]), settings.config.timeout)
+            ).stdout
+        )
         faults = []
         for pin in lacking[name]:
             answer = answers.get(pin, "the pull was cut off")

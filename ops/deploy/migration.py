@@ -23,13 +23,17 @@ def migrate(rollout: Rollout) -> None:
     """
     run, config = rollout.run, rollout.settings.config.migrate
     assert config is not None
-    place = next((name for name, release in rollout.releases.items() if config.service in release.services), None)
+    place = next(
+        (name for name, release in rollout.releases.items() if config.service in release.services), None
+    )
     if place is None:
         raise UsageError(f"[migrate] service {config.service} runs on none of the servers of this deploy")
     _start_support(rollout, config.service)
     run.reporter.step(place, f"migrate: {' '.join(config.command)}")
     release = rollout.releases[place].id
-    command = one_off(run.layout, release, config.service, config.command, run_id=run.run_id, timeout=config.timeout)
+    command = one_off(
+        run.layout, release, config.service, config.command, run_id=run.run_id, timeout=config.timeout
+    )
     with run.interruption.deferred():
         result = run.hosts[place].run(command)
     run.log.write(f"$ {command.shown}\n{result.stdout}{result.stderr}", place)

@@ -65,11 +65,15 @@ def secret_values(settings: Settings) -> dict[str, str]:
     return {name: settings.values.text(name) or "" for name in settings.values.secret_names}
 
 
-def desires(settings: Settings, surveys: Mapping[str, Survey], version: str, pins: Mapping[str, str]) -> dict[str, Desired]:
+def desires(
+    settings: Settings, surveys: Mapping[str, Survey], version: str, pins: Mapping[str, str]
+) -> dict[str, Desired]:
     """Return what each surveyed server shall run."""
     layout, values = layout_of(settings), secret_values(settings)
     return {
-        name: desired(settings, name, survey.rendered, layout, version=version, pins=pins, secret_values=values)
+        name: desired(
+            settings, name, survey.rendered, layout, version=version, pins=pins, secret_values=values
+        )
         for name, survey in surveys.items()
         if survey.rendered is not None
     }
@@ -87,7 +91,9 @@ def wishes(settings: Settings, surveys: Mapping[str, Survey], version: str) -> l
             policy = services[service].get("pull_policy") or ""
             before = found.get(reference, Wish(reference, (), False, policy))
             servers = (*before.servers, name) if name not in before.servers else before.servers
-            found[reference] = Wish(reference, servers, before.versioned or versioned, before.policy or policy)
+            found[reference] = Wish(
+                reference, servers, before.versioned or versioned, before.policy or policy
+            )
     return list(found.values())
 
 
@@ -102,11 +108,18 @@ def host_plan(settings: Settings, server: str, survey: Survey, wanted: Desired, 
     switch = switch_for(settings, release)
     proxy_changed = configuration_changed(release, survey.facts.proxy_content)
     steps = plan_switch(release, switch, view, proxy_changed=proxy_changed)
-    shown = tuple((title, tuple(command.shown for command in commands)) for title, commands in simulate(steps, view))
+    shown = tuple(
+        (title, tuple(command.shown for command in commands)) for title, commands in simulate(steps, view)
+    )
     current = current_release(survey)
     before, after = survey.facts.compose_yaml, compose_yaml(wanted.model, settings.project)
     lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), current.id if current else "nothing", release.version, lineterm="", n=2
+        before.splitlines(),
+        after.splitlines(),
+        current.id if current else "nothing",
+        release.version,
+        lineterm="",
+        n=2,
     )
     return HostPlan(
         server=server,
@@ -155,7 +168,9 @@ def batches(
         for spec in goal.services.values():
             for dependency in spec.depends_on:
                 if dependency not in goal.services:
-                    needs[name] |= {other for other, theirs in services.items() if other != name and dependency in theirs}
+                    needs[name] |= {
+                        other for other, theirs in services.items() if other != name and dependency in theirs
+                    }
     size = _batch_size(settings.config.batch, len(services))
     done: set[str] = set()
     found: list[tuple[str, ...]] = []
@@ -173,5 +188,3 @@ def _batch_size(batch: int | str, servers: int) -> int:
     if isinstance(batch, int):
         return batch
     return max(1, math.floor(servers * int(batch.rstrip("%")) / 100))
-
-

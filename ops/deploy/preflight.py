@@ -20,7 +20,9 @@ OLDEST_DOCKER, OLDEST_COMPOSE = (20, 10), (2, 20)
 CLOCK_OFF = 30.0  # seconds
 
 
-def preflight(settings: Settings, surveys: Mapping[str, Survey], wanted: Mapping[str, Desired]) -> list[OpsError]:
+def preflight(
+    settings: Settings, surveys: Mapping[str, Survey], wanted: Mapping[str, Desired]
+) -> list[OpsError]:
     """Return every reason not to deploy; empty when there is none."""
     found: list[OpsError] = []
     for name, survey in surveys.items():
@@ -43,17 +45,26 @@ def warnings(surveys: Mapping[str, Survey], operator_clock: float) -> list[str]:
     for name, survey in surveys.items():
         off = survey.facts.clock - operator_clock
         if abs(off) > CLOCK_OFF:
-            found.append(f"{name}: its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's")
+            found.append(
+                f"{name}: its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"
+            )
     return found
 
 
 def _machine(name: str, facts: HostFacts) -> list[OpsError]:
     found: list[OpsError] = []
-    for what, version, oldest in (("Docker", facts.docker, OLDEST_DOCKER), ("Compose", facts.compose, OLDEST_COMPOSE)):
+    for what, version, oldest in (
+        ("Docker", facts.docker, OLDEST_DOCKER),
+        ("Compose", facts.compose, OLDEST_COMPOSE),
+    ):
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
         if numbers < oldest:
             least = ".".join(map(str, oldest))
-            found.append(ConfigError(f"{what} {version} is older than {least}", target=name, next_step="inv servers.prepare"))
+            found.append(
+                ConfigError(
+                    f"{what} {version} is older than {least}", target=name, next_step="inv servers.prepare"
+                )
+            )
     for path, free in facts.free.items():
         if free < LEAST_FREE:
             found.append(
@@ -79,7 +90,9 @@ def _published(service: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _ports(name: str, settings: Settings, facts: HostFacts, services: Mapping[str, Any]) -> list[OpsError]:
     found: list[OpsError] = []
     for (one, first), (two, second) in combinations(services.items(), 2):
-        clash = sorted({a[1] for a in _published(first) for b in _published(second) if _collide(a, b)}, key=int)
+        clash = sorted(
+            {a[1] for a in _published(first) for b in _published(second) if _collide(a, b)}, key=int
+        )
         if clash:
             ports = " and ".join(clash)
             found.append(
@@ -94,7 +107,10 @@ def _ports(name: str, settings: Settings, facts: HostFacts, services: Mapping[st
                 if other.project != settings.project and _listens(other.ports, address, number, protocol):
                     owner = f"project {other.project}" if other.project else "no compose project"
                     found.append(
-                        ConfigError(f"port {number} of service {service} is taken by container {other.name} ({owner})", target=name)
+                        ConfigError(
+                            f"port {number} of service {service} is taken by container {other.name} ({owner})",
+                            target=name,
+                        )
                     )
     return found
 
@@ -124,7 +140,10 @@ def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
                 reason = f"container_name {definition['container_name']!r} can exist once only"
             elif definition.get("network_mode") == "host":
                 reason = "on the host's network two containers cannot listen on one port"
-            elif any(len(str(p.get("published") or "").split("-")) == 1 and p.get("published") for p in definition.get("ports") or ()):
+            elif any(
+                len(str(p.get("published") or "").split("-")) == 1 and p.get("published")
+                for p in definition.get("ports") or ()
+            ):
                 published = next(p["published"] for p in definition["ports"] if p.get("published"))
                 reason = f"it publishes the fixed host port {published}"
             elif volume := _exclusive_volume(definition):
@@ -138,7 +157,11 @@ def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
                 )
             )
         if spec.strategy == "rolling" and plan.proxy is None and name in settings.config.servers:
-            found.append(ConfigError(f"service {service} rolls, but the proxy does not run on this server", target=name))
+            found.append(
+                ConfigError(
+                    f"service {service} rolls, but the proxy does not run on this server", target=name
+                )
+            )
     return found
 
 
@@ -164,7 +187,12 @@ def _foreign(settings: Settings, name: str, facts: HostFacts, plan: Desired) -> 
         project = labels.get("com.docker.compose.project", "")
         key = labels.get("com.docker.compose.volume", "")
         named_alike = project in (settings.stack, settings.folder.name, settings.folder.name.replace("-", ""))
-        if project and project != settings.project and named_alike and key in (plan.model.get("volumes") or {}):
+        if (
+            project
+            and project != settings.project
+            and named_alike
+            and key in (plan.model.get("volumes") or {})
+        ):
             suspects.setdefault(project, set()).add(f"volume {volume}")
     own = {labels.get("com.docker.compose.project") for labels in facts.volumes.values()}
     if settings.project in own:
@@ -181,10 +209,16 @@ def _foreign(settings: Settings, name: str, facts: HostFacts, plan: Desired) -> 
 
 
 def _repository(image: str) -> str:
-    return image.partition("@")[0].rpartition(":")[0] or image if ":" in image.rpartition("/")[2] else image.partition("@")[0]
+    return (
+        image.partition("@")[0].rpartition(":")[0] or image
+        if ":" in image.rpartition("/")[2]
+        else image.partition("@")[0]
+    )
 
 
-def _shared_names(settings: Settings, name: str, facts: HostFacts, model: Mapping[str, Any]) -> list[OpsError]:
+def _shared_names(
+    settings: Settings, name: str, facts: HostFacts, model: Mapping[str, Any]
+) -> list[OpsError]:
     """A volume or network with a fixed name that another project made: two environments would share it."""
     found: list[OpsError] = []
     for kind, present in (("volumes", facts.volumes), ("networks", facts.networks)):
@@ -215,7 +249,10 @@ def _shared_names(settings: Settings, name: str, facts: HostFacts, model: Mappin
 def _names(settings: Settings, name: str, facts: HostFacts, services: Mapping[str, Any]) -> list[OpsError]:
     taken = {other.name: other for other in facts.bystanders if other.project != settings.project}
     return [
-        ConfigError(f"container_name {definition['container_name']!r} of service {service} is taken by another project", target=name)
+        ConfigError(
+            f"container_name {definition['container_name']!r} of service {service} is taken by another project",
+            target=name,
+        )
         for service, definition in services.items()
         if definition.get("container_name") in taken
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ops.commands import Command, quote
 from ops.config import Settings
 from ops.deploy.survey import layout_of
 from ops.engines.release import Release
 from ops.hosts import Host
-from ops.commands import Command, quote
 from ops.runs.lock import Holder
 
 __all__ = ["unfinished_version"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ops.commands import Command, quote
 from ops.config import Settings
@@ -71,7 +71,17 @@ def rollback(
     state = state_host_of(settings, options.state_host)
     run_id = new_run_id()
     with RunLog(settings.folder, run_id, settings.redactor) as log, interruption.listening():
-        run = Run(settings, "deploy.rollback", layout_of(settings), hosts, state, reporter, log, interruption, run_id=run_id)
+        run = Run(
+            settings,
+            "deploy.rollback",
+            layout_of(settings),
+            hosts,
+            state,
+            reporter,
+            log,
+            interruption,
+            run_id=run_id,
+        )
         rollout = Rollout(settings, run)
         try:
             event = _through_the_phases(rollout, options)
@@ -107,7 +117,13 @@ def _plan(settings: Settings, surveys: Mapping[str, Survey], options: RollbackOp
         else:
             target = current.previous if current else None
             if target is None:
-                problems.append(UsageError("there is no earlier release to go back to", target=name, next_step="inv deploy.history"))
+                problems.append(
+                    UsageError(
+                        "there is no earlier release to go back to",
+                        target=name,
+                        next_step="inv deploy.history",
+                    )
+                )
                 continue
         if target is not None and target not in found.facts.releases:
             known = ", ".join(sorted(found.facts.releases, reverse=True)) or "none"
@@ -147,7 +163,9 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
     for name, target in goal.targets.items():
         release = rollout.surveys[name].release(target) if target else None
         if release is not None:
-            missing = sorted({s for spec in release.services.values() for s in spec.secrets if not secrets.get(s)})
+            missing = sorted(
+                {s for spec in release.services.values() for s in spec.secrets if not secrets.get(s)}
+            )
             if missing and not options.release_secrets:
                 raise ConfigError(f"release {target} needs the secret {missing[0]}, which has no value today")
             releases[name] = release if options.release_secrets else release.with_secrets(secrets)

@@ -55,7 +55,9 @@ class Rollout:
     def bench(self) -> Workbench:
         """What executing steps needs."""
         run = self.run
-        return Workbench(self.settings.project, run.reporter, run.log, run.interruption.cancellation, run.warn)
+        return Workbench(
+            self.settings.project, run.reporter, run.log, run.interruption.cancellation, run.warn
+        )
 
     def switch(self, order: Sequence[Sequence[str]]) -> None:
         """Bring the servers to their releases, batch by batch, each gated; raises the first batch's failure."""
@@ -124,14 +126,18 @@ class Rollout:
         if run.interruption.twice:
             run.leave_dirty()
         else:
-            event = {3: "rolled_back", 130: "interrupted", 143: "interrupted"}.get(failure.exit_code, "failed")
+            event = {3: "rolled_back", 130: "interrupted", 143: "interrupted"}.get(
+                failure.exit_code, "failed"
+            )
             run.finish(event, failure.exit_code, str(failure))
         return failure
 
     def outcome(self) -> Outcome:
         """Return what came of the run so far."""
         settings, run = self.settings, self.run
-        digests = {spec.name: spec.pin for release in self.releases.values() for spec in release.services.values()}
+        digests = {
+            spec.name: spec.pin for release in self.releases.values() for spec in release.services.values()
+        }
         return Outcome(
             action=run.action,
             stack=settings.stack,
@@ -148,7 +154,9 @@ class Rollout:
             log=str(run.log.path),
         )
 
-    def note(self, name: str, result: Literal["changed", "unchanged", "failed", "rolled_back", "unreachable"]) -> None:
+    def note(
+        self, name: str, result: Literal["changed", "unchanged", "failed", "rolled_back", "unreachable"]
+    ) -> None:
         """Keep what became of a server."""
         begun = self._begun.get(name)
         seconds = round(time.monotonic() - begun, 3) if begun else None
@@ -182,7 +190,9 @@ class Rollout:
             for name, fault in list(faults.items()):
                 if isinstance(fault, Unreachable) and len(self.run.lost) + 1 < len(self.releases):
                     self.run.lost[name] = fault
-                    self.run.warn(f"{name} is lost ({fault.message}); going on without it (on_host_lost = continue)")
+                    self.run.warn(
+                        f"{name} is lost ({fault.message}); going on without it (on_host_lost = continue)"
+                    )
                     self.note(name, "unreachable")
                     del faults[name]
         raise_all(faults)
@@ -190,7 +200,11 @@ class Rollout:
     def _undone(self, error: OpsError | Cancelled) -> OpsError:
         run = self.run
         if run.overtaken or isinstance(error, Locked):
-            return error if isinstance(error, Locked) else Locked("another run has taken over; this one changes nothing more")
+            return (
+                error
+                if isinstance(error, Locked)
+                else Locked("another run has taken over; this one changes nothing more")
+            )
         interrupted = run.interruption.number if isinstance(error, Cancelled) else None
         cause = OpsError("interrupted") if isinstance(error, Cancelled) else error
         run.log.write(f"failed in phase {run.phase}: {cause}")
@@ -211,7 +225,9 @@ class Rollout:
         if interrupted is not None:
             left = "the old version serves" + ("; the migration had run" if run.migrated else "")
             return Interrupted(
-                f"interrupted in phase {run.phase}; nothing was switched", signal_number=interrupted, left_behind=left
+                f"interrupted in phase {run.phase}; nothing was switched",
+                signal_number=interrupted,
+                left_behind=left,
             )
         if run.migrated:
             return NeedsPerson(
@@ -238,8 +254,12 @@ class Rollout:
         answers = each({name: hosts[name] for name in self.touched if name not in run.lost}, back)
         for name, answer in answers.items():
             lost = isinstance(answer, Unreachable)
-            self.note(name, "unreachable" if lost else "failed" if isinstance(answer, OpsError) else "rolled_back")
-        faults = [answer for answer in answers.values() if isinstance(answer, OpsError)] + list(run.lost.values())
+            self.note(
+                name, "unreachable" if lost else "failed" if isinstance(answer, OpsError) else "rolled_back"
+            )
+        faults = [answer for answer in answers.values() if isinstance(answer, OpsError)] + list(
+            run.lost.values()
+        )
         if run.interruption.twice:
             return self._left_unfinished()
         if faults:
@@ -249,14 +269,29 @@ class Rollout:
                 next_step=f"inv deploy.status {where}\ninv deploy {where} --resume, or inv deploy.rollback {where}",
             )
         self._remove_uploaded(cancellation)
-        back_on = ", ".join(f"{name} on {self.came_from.get(name) or 'nothing, as before'}" for name in self.touched)
-        left = f"every touched server is back on its own release ({back_on})" if back_on else "nothing was switched"
+        back_on = ", ".join(
+            f"{name} on {self.came_from.get(name) or 'nothing, as before'}" for name in self.touched
+        )
+        left = (
+            f"every touched server is back on its own release ({back_on})"
+            if back_on
+            else "nothing was switched"
+        )
         if run.migrated:
             left += "; the migration had run and is not taken back"
         if interrupted is not None:
-            return Interrupted(f"interrupted in phase {run.phase} and rolled back", signal_number=interrupted, left_behind=left)
+            return Interrupted(
+                f"interrupted in phase {run.phase} and rolled back",
+                signal_number=interrupted,
+                left_behind=left,
+            )
         if cause.exit_code == NeedsPerson.exit_code:
-            return NeedsPerson(cause.message, target=cause.target, left_behind=f"{cause.left_behind}; {left}", next_step=cause.next_step)
+            return NeedsPerson(
+                cause.message,
+                target=cause.target,
+                left_behind=f"{cause.left_behind}; {left}",
+                next_step=cause.next_step,
+            )
         return RolledBack(
             cause.message,
             target=cause.target,
@@ -294,5 +329,3 @@ class Rollout:
         text = self.settings.redactor(message) if message else None
         for warning in notify(self.settings.config.notify, self.settings.folder, outcome, exit_code, text):
             self.run.warn(warning)
-
-

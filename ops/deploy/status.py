@@ -54,7 +54,8 @@ class Status:
         """See the class."""
         releases = {server.release for server in self.servers.values()}
         whole = all(
-            server.error is None and all(service.running == service.wanted and not service.note for service in server.services)
+            server.error is None
+            and all(service.running == service.wanted and not service.note for service in server.services)
             for server in self.servers.values()
         )
         return whole and len(releases) == 1 and None not in releases

@@ -33,8 +33,6 @@ class Survey:
         return Release.from_json(text) if text is not None else None
 
 
-
-
 def current_release(found: Survey) -> Release | None:
     """Return the release that a server serves; None before the first."""
     return found.release(found.facts.current) if found.facts.current else None
@@ -63,7 +61,12 @@ def survey(
         results = host.run_all(commands)
         for command, result in zip(commands, results, strict=False):
             if not result.ok:
-                raise _failure(command, result.last_lines, name, rendering=sources is not None and len(results) == len(commands))
+                raise _failure(
+                    command,
+                    result.last_lines,
+                    name,
+                    rendering=sources is not None and len(results) == len(commands),
+                )
         facts = read_facts(tuple(result.stdout for result in results[: len(queries)]))
         return Survey(facts, parse_rendered(results[-1].stdout) if sources is not None else None)
 
@@ -110,7 +113,9 @@ def _failure(command: Command, text: str, name: str, *, rendering: bool) -> OpsE
         return ConfigError(f"docker compose refuses the compose files: {text}")
     if "permission denied" in text.lower():
         return FailedUnchanged(
-            f"no right to use Docker: {text}", target=name, next_step=f"inv servers.check, or set servers.{name}.sudo = true"
+            f"no right to use Docker: {text}",
+            target=name,
+            next_step=f"inv servers.check, or set servers.{name}.sudo = true",
         )
     return FailedUnchanged(f"{command.shown}: {text}", target=name, next_step="inv servers.check")
 

@@ -36,7 +36,11 @@ def unlock(settings: Settings, state: Host, *, force: bool) -> Holder | None:
     holder = Holder.from_json(first if first.startswith("{") else None)
     if result.status == 75:
         told = f"{holder.action} by {holder.who}, run {holder.run_id}" if holder else "a run"
-        raise Locked(f"{told} is alive", target=state.name, next_step="wait for it; or, if you are sure that it is gone, add --force")
+        raise Locked(
+            f"{told} is alive",
+            target=state.name,
+            next_step="wait for it; or, if you are sure that it is gone, add --force",
+        )
     if not result.ok:
         raise OpsError(f"the lock could not be removed: {result.last_lines}", target=state.name)
     if "removed" not in result.stdout:

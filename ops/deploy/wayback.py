@@ -78,9 +78,9 @@ def go_back(
     changed = configuration_changed(release, survey.facts.proxy_content)
     execute(plan_switch(release, switch, view, proxy_changed=changed), host, view, bench)
     if survey.facts.current != target:
-        result = host.run(Command(point_current(layout, target), changes="current", title=f"current -> {target}"))
+        result = host.run(
+            Command(point_current(layout, target), changes="current", title=f"current -> {target}")
+        )
         if not result.ok:
             raise OpsError(f"current could not be changed: {result.last_lines}", target=host.name)
     return target
-
-

@@ -11,7 +11,7 @@ from ops.engines.layout import Layout
 from ops.engines.release import Release, config_variable
 from ops.engines.rendering import COMPOSE
 
-__all__ = ["compose_yaml", "down", "dotenv_values", "in_release", "one_off", "up"]
+__all__ = ["compose_yaml", "dotenv_values", "down", "in_release", "one_off", "up"]
 
 
 def in_release(layout: Layout, release: str, *arguments: str) -> str:
@@ -20,7 +20,13 @@ def in_release(layout: Layout, release: str, *arguments: str) -> str:
 
 
 def up(
-    layout: Layout, release: str, services: Sequence[str], *, scale: Mapping[str, int], recreate: bool, timeout: float
+    layout: Layout,
+    release: str,
+    services: Sequence[str],
+    *,
+    scale: Mapping[str, int],
+    recreate: bool,
+    timeout: float,
 ) -> Command:
     """Return the command that brings services to a release's definition, their dependencies untouched.
 
@@ -41,11 +47,24 @@ def up(
     )
 
 
-def one_off(layout: Layout, release: str, service: str, argv: Sequence[str], *, run_id: str, timeout: float) -> Command:
+def one_off(
+    layout: Layout, release: str, service: str, argv: Sequence[str], *, run_id: str, timeout: float
+) -> Command:
     """Return the command that runs `argv` once in a container of a service's image, removed at its end."""
     label = f"ops.run={run_id}"
     script = in_release(
-        layout, release, "--progress", "quiet", "run", "--rm", "-T", "--no-deps", "--label", label, service, *argv
+        layout,
+        release,
+        "--progress",
+        "quiet",
+        "run",
+        "--rm",
+        "-T",
+        "--no-deps",
+        "--label",
+        label,
+        service,
+        *argv,
     )
     # Ending the client does not end what runs inside: the container is removed by its label.
     clean = f"docker ps -aq --filter {quote('label=' + label)} | xargs -r docker rm -f >/dev/null"
@@ -74,7 +93,9 @@ def compose_yaml(model: Mapping[str, Any], project: str) -> str:
 
     rest = {key: value for key, value in model.items() if key != "name"}
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    body: str = yaml.dump({"name": project, **rest}, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000)
+    body: str = yaml.dump(
+        {"name": project, **rest}, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000
+    )
     return "# Written by Opsbook for this release; values of secrets stand in .env beside it.\n" + body
 
 

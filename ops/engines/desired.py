@@ -47,7 +47,9 @@ def services_of(config: StackConfig, server: str, services: Mapping[str, Any]) -
     return tuple(found)
 
 
-def image_reference(settings: Settings, name: str, service: Mapping[str, Any], version: str) -> tuple[str, bool]:
+def image_reference(
+    settings: Settings, name: str, service: Mapping[str, Any], version: str
+) -> tuple[str, bool]:
     """Return a service's image reference and whether it follows the version.
 
     ops.toml's `image` wins; else a service with `build:` is named `<registry>/<stack>/<service>:<version>`; else
@@ -90,7 +92,11 @@ def desired(
     proxy = _proxy(config, here, problems, everywhere)
     unknown = [name for name in config.services if name not in everywhere]
     if unknown:
-        problems.append(ConfigError(f"ops.toml speaks of service {unknown[0]!r}, the compose files know: {', '.join(everywhere)}"))
+        problems.append(
+            ConfigError(
+                f"ops.toml speaks of service {unknown[0]!r}, the compose files know: {', '.join(everywhere)}"
+            )
+        )
     services = {name: everywhere[name] for name in here}
     shared_definitions = {key: model.get(key) or {} for key in ("configs", "secrets")}
     for kind, definitions in shared_definitions.items():
@@ -101,7 +107,9 @@ def desired(
         options = config.services.get(name) or Service()
         depends = tuple(service.get("depends_on") or ())
         if service.get("depends_on"):
-            service["depends_on"] = {key: value for key, value in service["depends_on"].items() if key in services}
+            service["depends_on"] = {
+                key: value for key, value in service["depends_on"].items() if key in services
+            }
             if not service["depends_on"]:
                 del service["depends_on"]
         image, versioned = image_reference(settings, name, service, version)
@@ -117,7 +125,11 @@ def desired(
         replicas = _replicas(service, options)
         service.setdefault("deploy", {})["replicas"] = replicas
         service.pop("scale", None)
-        used = tuple(sorted(set(_SENTINEL.findall(json.dumps([service, _used_definitions(service, shared_definitions)])))))
+        used = tuple(
+            sorted(
+                set(_SENTINEL.findall(json.dumps([service, _used_definitions(service, shared_definitions)])))
+            )
+        )
         labels = dict(service.get("labels") or {})
         labels |= {"ops.stack": settings.stack, "ops.environment": settings.environment, "ops.service": name}
         service["labels"] = labels
@@ -147,18 +159,30 @@ def desired(
     for name in names:
         text = text.replace(sentinel(name), f"${{{name}}}")
     if folder in text:
-        problems.append(ConfigError(f"a path in the compose files leads to the stack folder where no path is expected: {_first(text, folder)}"))
-    return Desired(json.loads(text), specs, tuple(contents.items()), proxy, tuple(problems), tuple(warnings), names)
+        problems.append(
+            ConfigError(
+                f"a path in the compose files leads to the stack folder where no path is expected: {_first(text, folder)}"
+            )
+        )
+    return Desired(
+        json.loads(text), specs, tuple(contents.items()), proxy, tuple(problems), tuple(warnings), names
+    )
 
 
-def _proxy(config: StackConfig, here: tuple[str, ...], problems: list[OpsError], services: Mapping[str, Any]) -> ProxySpec | None:
+def _proxy(
+    config: StackConfig, here: tuple[str, ...], problems: list[OpsError], services: Mapping[str, Any]
+) -> ProxySpec | None:
     if config.proxy is None:
         return None
     if config.proxy.service not in services:
-        problems.append(ConfigError(f"[proxy] service = {config.proxy.service!r} is not in the compose files"))
+        problems.append(
+            ConfigError(f"[proxy] service = {config.proxy.service!r} is not in the compose files")
+        )
     if config.proxy.service not in here:
         return None
-    return ProxySpec(config.proxy.service, config.proxy.upstreams.strip("/").removeprefix("./"), config.proxy.settle)
+    return ProxySpec(
+        config.proxy.service, config.proxy.upstreams.strip("/").removeprefix("./"), config.proxy.settle
+    )
 
 
 def _settle_mounts(
@@ -211,14 +235,23 @@ def _settle_file(
         problems.append(ConfigError(f"{what}: the file ./{relative} is not there"))
         return
     mount = classify(
-        settings.folder, relative, read_only=True, service=what, proxy=False, data=(), content=(relative,), layout=layout
+        settings.folder,
+        relative,
+        read_only=True,
+        service=what,
+        proxy=False,
+        data=(),
+        content=(relative,),
+        layout=layout,
     )
     definition["file"] = mount.path
     if mount.content is not None:
         contents[mount.path] = mount.content
 
 
-def _bind_private(service: dict[str, Any], config: StackConfig, server: str, name: str, problems: list[OpsError]) -> None:
+def _bind_private(
+    service: dict[str, Any], config: StackConfig, server: str, name: str, problems: list[OpsError]
+) -> None:
     """Docker's published ports go around ufw, so what only servers need is bound to the servers' own network."""
     for port in service.get("ports") or ():
         if port.get("published") and not port.get("host_ip"):
@@ -238,7 +271,11 @@ def _leaks(name: str, service: Mapping[str, Any], settings: Settings) -> list[st
     """A secret in a command is an argument of a process, for every user of the server to read."""
     found = []
     health = (service.get("healthcheck") or {}).get("test")
-    for where, value in (("command", service.get("command")), ("entrypoint", service.get("entrypoint")), ("healthcheck", health)):
+    for where, value in (
+        ("command", service.get("command")),
+        ("entrypoint", service.get("entrypoint")),
+        ("healthcheck", health),
+    ):
         for secret in sorted(set(_SENTINEL.findall(json.dumps(value)))):
             found.append(
                 f"service {name}: the {where} holds the secret {secret}{_line_of(settings, secret, where)}; every process "
@@ -254,7 +291,9 @@ def _line_of(settings: Settings, secret: str, where: str) -> str:
         lines = path.read_text().splitlines() if path.is_file() else []
         inside = ""
         for number, line in enumerate(lines, 1):
-            key = re.match(r"\s*(command|entrypoint|healthcheck|environment|env_file|volumes|image|ports)\s*:", line)
+            key = re.match(
+                r"\s*(command|entrypoint|healthcheck|environment|env_file|volumes|image|ports)\s*:", line
+            )
             inside = key[1] if key else inside
             if pattern.search(line) and inside == where:
                 candidates.append(f" ({path.name}:{number})")
@@ -274,7 +313,9 @@ def _health(options: Service) -> HealthSpec:
     port = health.port or options.port
     if kind == "auto":
         kind = "http" if health.path else "tcp" if health.port else "docker"
-    return HealthSpec(kind, health.path or "/", port, health.passes, health.interval, health.timeout, health.soak)
+    return HealthSpec(
+        kind, health.path or "/", port, health.passes, health.interval, health.timeout, health.soak
+    )
 
 
 def _seconds(duration: object) -> float:
@@ -282,10 +323,14 @@ def _seconds(duration: object) -> float:
     if not isinstance(duration, str):
         return 10.0
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "ns": 1e-9}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+)(ms|us|ns|h|m|s)", duration))
+    return sum(
+        float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+)(ms|us|ns|h|m|s)", duration)
+    )
 
 
-def _used_definitions(service: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _used_definitions(
+    service: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     return {
         kind: {entry["source"]: definitions[kind].get(entry["source"]) for entry in service.get(kind) or ()}
         for kind in ("configs", "secrets")
@@ -303,7 +348,12 @@ def _drop_unused(model: dict[str, Any]) -> None:
     services = model["services"].values()
     used = {
         "networks": {n for s in services for n in s.get("networks") or ()},
-        "volumes": {v["source"] for s in services for v in s.get("volumes") or () if v.get("type") == "volume" and v.get("source")},
+        "volumes": {
+            v["source"]
+            for s in services
+            for v in s.get("volumes") or ()
+            if v.get("type") == "volume" and v.get("source")
+        },
         "configs": {c["source"] for s in services for c in s.get("configs") or ()},
         "secrets": {c["source"] for s in services for c in s.get("secrets") or ()},
     }
@@ -318,5 +368,3 @@ def _drop_unused(model: dict[str, Any]) -> None:
 def _first(text: str, needle: str) -> str:
     at = text.index(needle)
     return text[at : at + 120].split('"')[0].replace(needle, ".")
-
-

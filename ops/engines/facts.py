@@ -104,7 +104,11 @@ class HostFacts:
     def local(self, reference: str) -> Image | None:
         """Return the local image that a reference names (`repo:tag`, `repo@digest` or an id), if it is here."""
         for image in self.images:
-            if reference in (f"{image.repository}:{image.tag}", f"{image.repository}@{image.digest}", image.id):
+            if reference in (
+                f"{image.repository}:{image.tag}",
+                f"{image.repository}@{image.digest}",
+                image.id,
+            ):
                 return image
         return None
 
@@ -116,7 +120,7 @@ def containers_query(project: str) -> Command:
     # A container may vanish between the listing and the look; that is no failure of the question.
     return Command(
         f"ids=$(docker ps -aq --no-trunc --filter {label} --filter {once}) && "
-        f"{{ [ -z \"$ids\" ] || docker inspect --format {quote(_CONTAINER)} $ids 2>/dev/null || true; }}",
+        f'{{ [ -z "$ids" ] || docker inspect --format {quote(_CONTAINER)} $ids 2>/dev/null || true; }}',
         title=f"docker ps --filter {label} | docker inspect",
     )
 
@@ -140,7 +144,9 @@ def parse_containers(text: str) -> tuple[Container, ...]:
                 config=labels.get("ops.config", ""),
                 image=data["image"],
                 reference=data["reference"],
-                addresses=tuple(n["IPAddress"] for n in (data["networks"] or {}).values() if n.get("IPAddress")),
+                addresses=tuple(
+                    n["IPAddress"] for n in (data["networks"] or {}).values() if n.get("IPAddress")
+                ),
                 started_at=state.get("StartedAt", ""),
                 working_dir=labels.get("com.docker.compose.project.working_dir", ""),
                 config_files=labels.get("com.docker.compose.project.config_files", ""),
@@ -175,9 +181,9 @@ def _machine_script(layout: Layout) -> str:
     return (
         f"i=$(docker info --format {quote(wanted + chr(10) + '{{.DockerRootDir}}')}) || exit 1; "
         "printf '%s\\n' \"$i\"; docker compose version --short || exit 1; date +%s.%N; "
-        f"for p in {quote(layout.root)} \"$(printf '%s' \"$i\" | tail -n 1)\"; do "
-        "q=$p; while [ ! -e \"$q\" ]; do q=$(dirname \"$q\"); done; "
-        "printf '%s\\n' \"$p\"; df -Pk \"$q\" | tail -n 1; done"
+        f'for p in {quote(layout.root)} "$(printf \'%s\' "$i" | tail -n 1)"; do '
+        'q=$p; while [ ! -e "$q" ]; do q=$(dirname "$q"); done; '
+        'printf \'%s\\n\' "$p"; df -Pk "$q" | tail -n 1; done'
     )
 
 
@@ -185,17 +191,17 @@ def _state_script(layout: Layout) -> str:
     """Each answer is one tab-separated line, its bytes in base64, so that no content can be taken for another."""
     return (
         f"cd {quote(layout.root)} 2>/dev/null || exit 0; "
-        "e() { printf '%s\\t%s\\t' \"$1\" \"$2\"; base64 -w0 < \"$3\"; echo; }; "
-        "[ -L current ] && printf 'current\\t%s\\n' \"$(basename \"$(readlink current)\")\"; "
-        "for r in releases/*/release.json; do [ -e \"$r\" ] && e release \"$(basename \"$(dirname \"$r\")\")\" \"$r\"; done; "
+        'e() { printf \'%s\\t%s\\t\' "$1" "$2"; base64 -w0 < "$3"; echo; }; '
+        '[ -L current ] && printf \'current\\t%s\\n\' "$(basename "$(readlink current)")"; '
+        'for r in releases/*/release.json; do [ -e "$r" ] && e release "$(basename "$(dirname "$r")")" "$r"; done; '
         "[ -e current/compose.yaml ] && e compose . current/compose.yaml; "
         "[ -e fence ] && printf 'fence\\t%s\\n' \"$(cat fence)\"; "
         "if [ -d locks/change ]; then "
         "  printf 'age\\t%s\\n' \"$(( $(date +%s) - $(stat -c %Y locks/change/heartbeat 2>/dev/null || stat -c %Y locks/change) ))\"; "
         "  [ -e locks/change/holder.json ] && e holder . locks/change/holder.json; "
         "fi; "
-        "for f in files/*; do [ -e \"$f\" ] && printf 'file\\t%s\\n' \"$(basename \"$f\")\"; done; "
-        "[ -d proxy ] && find proxy -type f -exec sha256sum {} + | while read -r h f; do printf 'proxy\\t%s\\t%s\\n' \"$h\" \"$f\"; done; true"
+        'for f in files/*; do [ -e "$f" ] && printf \'file\\t%s\\n\' "$(basename "$f")"; done; '
+        '[ -d proxy ] && find proxy -type f -exec sha256sum {} + | while read -r h f; do printf \'proxy\\t%s\\t%s\\n\' "$h" "$f"; done; true'
     )
 
 

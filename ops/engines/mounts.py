@@ -42,7 +42,11 @@ def pack(folder: Path, relative: str) -> Content:
         else [root]
     )
     files = tuple(
-        (path.relative_to(root).as_posix() if root.is_dir() else root.name, path.read_bytes(), path.stat().st_mode & 0o777)
+        (
+            path.relative_to(root).as_posix() if root.is_dir() else root.name,
+            path.read_bytes(),
+            path.stat().st_mode & 0o777,
+        )
         for path in paths
     )
     digest = hashlib.sha256()
@@ -73,7 +77,9 @@ def classify(
         return Mount(f"{layout.shared}/{relative}", None)
     if not path.exists():
         if _named(relative, content):
-            raise ConfigError(f"service {service} mounts ./{relative}, which [persist] calls content, but it is not there")
+            raise ConfigError(
+                f"service {service} mounts ./{relative}, which [persist] calls content, but it is not there"
+            )
         return Mount(f"{layout.shared}/{relative}", None)
     if path.is_dir() and not read_only and not proxy and not _named(relative, content):
         raise ConfigError(

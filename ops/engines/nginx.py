@@ -53,7 +53,11 @@ def upstream_text(
     spec: ServiceSpec, servers: Sequence[str], *, backups: Sequence[str] = (), resolve: bool
 ) -> str:
     """Return an upstream file: `servers` are container names (with `resolve`), or addresses without."""
-    lines = [f"# Written by Opsbook at each switch of {spec.name}.", f"upstream {spec.name} {{", f"    zone {spec.name} 64k;"]
+    lines = [
+        f"# Written by Opsbook at each switch of {spec.name}.",
+        f"upstream {spec.name} {{",
+        f"    zone {spec.name} 64k;",
+    ]
     if resolve:
         lines.append("    resolver 127.0.0.11 valid=1s ipv6=off;")
     if spec.balance != "round_robin":
@@ -61,7 +65,10 @@ def upstream_text(
     option = " resolve" if resolve else ""
     lines += [f"    server {server}:{spec.port}{option} max_fails=1 fail_timeout=2s;" for server in servers]
     if spec.balance != "ip_hash":  # which knows no backup servers
-        lines += [f"    server {server}:{spec.port}{option} max_fails=1 fail_timeout=2s backup;" for server in backups]
+        lines += [
+            f"    server {server}:{spec.port}{option} max_fails=1 fail_timeout=2s backup;"
+            for server in backups
+        ]
     lines += ["    keepalive 16;", "}", ""]
     return "\n".join(lines)
 
@@ -83,18 +90,20 @@ def write_upstream(layout: Layout, project: str, proxy: ProxySpec, service: str,
     return Command(
         f"umask 022; mkdir -p {quote(folder)} && cd {quote(folder)} && cat > {quote('.' + file + '.next')} || exit 1; "
         # What was loaded last is kept beside it: a run killed between write and reload is seen, an equal file is not reloaded.
-        f"f={quote(file)}; if cmp -s \".$f.next\" \".$f.loaded\" && cmp -s \".$f.next\" \"$f\"; then rm -f \".$f.next\"; exit 0; fi; "
-        f"had=; [ -e \"$f\" ] && {{ cp -p \"$f\" \".$f.previous\"; had=1; }}; "
-        f"mv \".$f.next\" \"$f\" || exit 1; p={_running(project, proxy)}; "
-        "back() { if [ -n \"$had\" ]; then mv \".$f.previous\" \"$f\"; else rm -f \"$f\"; fi; }; "
-        f"{_reload()}; cp -p \"$f\" \".$f.loaded\"; rm -f \".$f.previous\"",
+        f'f={quote(file)}; if cmp -s ".$f.next" ".$f.loaded" && cmp -s ".$f.next" "$f"; then rm -f ".$f.next"; exit 0; fi; '
+        f'had=; [ -e "$f" ] && {{ cp -p "$f" ".$f.previous"; had=1; }}; '
+        f'mv ".$f.next" "$f" || exit 1; p={_running(project, proxy)}; '
+        'back() { if [ -n "$had" ]; then mv ".$f.previous" "$f"; else rm -f "$f"; fi; }; '
+        f'{_reload()}; cp -p "$f" ".$f.loaded"; rm -f ".$f.previous"',
         stdin=text.encode(),
         changes=f"upstream of {service}",
         title=f"write {proxy.upstreams}/{file}; nginx -t; nginx -s reload",
     )
 
 
-def apply_configuration(layout: Layout, project: str, release: Release, generated: Collection[str]) -> Command:
+def apply_configuration(
+    layout: Layout, project: str, release: Release, generated: Collection[str]
+) -> Command:
     """Return the command that brings the proxy's folders to a release's content, tests it and reloads.
 
     The content stands under files/ since the upload. `generated` are the services whose upstream files are written
@@ -115,7 +124,7 @@ def apply_configuration(layout: Layout, project: str, release: Release, generate
     return Command(
         f"umask 022; mkdir -p {quote(layout.proxy)} && cd {quote(layout.proxy)} && mkdir -p {listed} || exit 1; "
         f"tar -cf .previous.tar {listed} || exit 1; {copies}"
-        f"printf '%s\\n' {keep} > .keep; {every} | while IFS= read -r f; do grep -qxF -- \"$f\" .keep || rm -f \"$f\"; done; "
+        f'printf \'%s\\n\' {keep} > .keep; {every} | while IFS= read -r f; do grep -qxF -- "$f" .keep || rm -f "$f"; done; '
         f"back() {{ {every} -exec rm -f {{}} +; tar -xf .previous.tar; }}; "
         f"p={_running(project, release.proxy)}; {_reload()}; rm -f .previous.tar .keep",
         changes="configuration of the proxy",
@@ -143,12 +152,12 @@ def _running(project: str, proxy: ProxySpec) -> str:
 
 
 def _workers() -> str:
-    return "[ -z \"$p\" ] || docker top \"$p\" -eo pid,args | awk '/nginx: worker/ {print $1}'"
+    return '[ -z "$p" ] || docker top "$p" -eo pid,args | awk \'/nginx: worker/ {print $1}\''
 
 
 def _reload() -> str:
     return (
-        f"if [ -n \"$p\" ]; then {_workers()}; "
+        f'if [ -n "$p" ]; then {_workers()}; '
         "docker exec \"$p\" nginx -t -q || { back; echo 'nginx refuses the new configuration; the old one stands' >&2; exit 65; }; "
-        "docker exec \"$p\" nginx -s reload || { back; exit 66; }; fi"
+        'docker exec "$p" nginx -s reload || { back; exit 66; }; fi'
     )

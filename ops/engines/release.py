@@ -108,7 +108,9 @@ class Release:
             }
             proxy = data.pop("proxy")
             files = tuple(data.pop("files"))
-            return Release(services=services, proxy=ProxySpec(**proxy) if proxy else None, files=files, **data)
+            return Release(
+                services=services, proxy=ProxySpec(**proxy) if proxy else None, files=files, **data
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"a release.json on the server cannot be read ({error})",
@@ -118,7 +120,8 @@ class Release:
     def scaled(self) -> Release:
         """Return the release with the replicas that `stack.scale` set."""
         services = {
-            name: replace(spec, replicas=self.scale.get(name, spec.replicas)) for name, spec in self.services.items()
+            name: replace(spec, replicas=self.scale.get(name, spec.replicas))
+            for name, spec in self.services.items()
         }
         return replace(self, services=services)
 

@@ -34,7 +34,11 @@ def tarball(entries: Iterable[tuple[str, bytes, int]]) -> bytes:
 
 
 def render_command(
-    sources: Sequence[tuple[str, bytes]], files: Sequence[str], profiles: Sequence[str], project: str, dotenv: str
+    sources: Sequence[tuple[str, bytes]],
+    files: Sequence[str],
+    profiles: Sequence[str],
+    project: str,
+    dotenv: str,
 ) -> Command:
     """Return the command that prints the compose files resolved, as JSON, behind a line with their folder.
 

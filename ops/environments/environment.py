@@ -60,9 +60,13 @@ class Environment:
         options = DeployOptions(resume, tuple(servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
             wanted = self._version(version, hosts, resume, allow_dirty, state_host)
-            return deploy(self.settings, hosts, wanted, options, reporter or Silent(), interruption, self._seams())
+            return deploy(
+                self.settings, hosts, wanted, options, reporter or Silent(), interruption, self._seams()
+            )
 
-    def plan(self, version: str | None = None, *, servers: Sequence[str] = (), allow_dirty: bool = False) -> DeployPlan:
+    def plan(
+        self, version: str | None = None, *, servers: Sequence[str] = (), allow_dirty: bool = False
+    ) -> DeployPlan:
         """Return what a deploy would do, or raise what it would be refused for. Nothing is changed anywhere."""
         from ops.hosts.readonly import ReadOnlyHost
 
@@ -124,7 +128,14 @@ class Environment:
         with self._hosts(Cancellation(), (), None) as hosts:
             return processes(self.settings, hosts)
 
-    def logs(self, services: Sequence[str] = (), *, tail: int = 50, follow: bool = False, write: Callable[[str], None]) -> None:
+    def logs(
+        self,
+        services: Sequence[str] = (),
+        *,
+        tail: int = 50,
+        follow: bool = False,
+        write: Callable[[str], None],
+    ) -> None:
         """Hand log lines to `write`, each with its server in front; `tail` is lines for each container."""
         with self._hosts(Cancellation(), (), None) as hosts:
             logs(self.settings, hosts, tuple(services), tail=tail, follow=follow, write=write)
@@ -142,15 +153,21 @@ class Environment:
         """Remove containers and networks; volumes and releases stay."""
         return self._change(wait, reporter, take_down)
 
-    def restart(self, services: Sequence[str] = (), *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+    def restart(
+        self, services: Sequence[str] = (), *, wait: float = 0.0, reporter: Reporter | None = None
+    ) -> Outcome:
         """Restart services, all where none is named."""
         return self._change(wait, reporter, lambda change: restart(change, tuple(services)))
 
-    def scale(self, service: str, replicas: int, *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+    def scale(
+        self, service: str, replicas: int, *, wait: float = 0.0, reporter: Reporter | None = None
+    ) -> Outcome:
         """Set a service's containers on each of its servers, until the next deploy."""
         return self._change(wait, reporter, lambda change: scale(change, service, replicas))
 
-    def remove(self, *, volumes: bool = False, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+    def remove(
+        self, *, volumes: bool = False, wait: float = 0.0, reporter: Reporter | None = None
+    ) -> Outcome:
         """Remove the stack from its servers; with `volumes` its data as well."""
         return self._change(wait, reporter, lambda change: remove(change, volumes=volumes))
 
@@ -167,11 +184,18 @@ class Environment:
         names = dict.fromkeys(chosen_servers(self.settings, tuple(servers)))
         names[state_host_of(self.settings, state_host)] = None
         config = self.settings.config
-        with Fleet(config, self.settings.folder, self.settings.environment, cancellation, only=names) as fleet:
+        with Fleet(
+            config, self.settings.folder, self.settings.environment, cancellation, only=names
+        ) as fleet:
             yield fleet.hosts
 
     def _version(
-        self, version: str | None, hosts: dict[str, Host], resume: bool, allow_dirty: bool, state_host: str | None
+        self,
+        version: str | None,
+        hosts: dict[str, Host],
+        resume: bool,
+        allow_dirty: bool,
+        state_host: str | None,
     ) -> Version:
         """A resumed deploy without a version goes on with the one that was under way."""
         if resume and version is None:

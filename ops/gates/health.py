@@ -70,7 +70,10 @@ def soak(
         wanted = _wanted(spec, seen)
         _stop_at_crash(host, spec, wanted, baseline)
         if len(wanted) < spec.replicas:
-            raise GateFailed(f"{spec.name}: {spec.replicas - len(wanted)} container(s) vanished during the soak", target=host.name)
+            raise GateFailed(
+                f"{spec.name}: {spec.replicas - len(wanted)} container(s) vanished during the soak",
+                target=host.name,
+            )
         results = {c.id: probe(host, c, spec.health) for c in wanted}
         for identity, fault in results.items():
             failed[identity] = failed.get(identity, 0) + 1 if fault else 0
@@ -88,7 +91,9 @@ def probe(host: Host, container: Container, health: HealthSpec) -> str | None:
         if container.health and health.kind == "docker":
             return None if container.health == "healthy" else f"Docker's healthcheck says {container.health}"
         return None if container.running else f"it is {container.state}"
-    address = container.addresses[0] if container.addresses else "127.0.0.1"  # a container on the host's own network
+    address = (
+        container.addresses[0] if container.addresses else "127.0.0.1"
+    )  # a container on the host's own network
     port = health.port or 80
     try:
         if health.kind == "tcp":
@@ -111,9 +116,13 @@ def _look(host: Host, project: str) -> tuple[Container, ...]:
     return parse_containers(result.stdout)
 
 
-def _stop_at_crash(host: Host, spec: ServiceSpec, containers: Sequence[Container], baseline: dict[str, int]) -> None:
+def _stop_at_crash(
+    host: Host, spec: ServiceSpec, containers: Sequence[Container], baseline: dict[str, int]
+) -> None:
     for container in containers:
-        crashed = container.state in ("exited", "dead", "restarting") or container.restarts > baseline.get(container.id, 0)
+        crashed = container.state in ("exited", "dead", "restarting") or container.restarts > baseline.get(
+            container.id, 0
+        )
         if crashed:
             how = "was restarted" if container.restarts else "ended"
             raise GateFailed(
@@ -140,11 +149,13 @@ def _late(
 
 
 def _last_lines(host: Host, container: Container) -> str:
-    result = host.run(Command(f"docker logs --tail {LOG_LINES} {quote(container.id)} 2>&1", timeout=20, title="docker logs"))
+    result = host.run(
+        Command(f"docker logs --tail {LOG_LINES} {quote(container.id)} 2>&1", timeout=20, title="docker logs")
+    )
     lines = result.stdout.strip().splitlines()[-LOG_LINES:]
     if not lines:
         return "; it wrote nothing"
-    return f"; its last lines:\n" + "\n".join(f"    {line}" for line in lines)
+    return "; its last lines:\n" + "\n".join(f"    {line}" for line in lines)
 
 
 def _words(error: Exception) -> str:
@@ -153,5 +164,3 @@ def _words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "does not answer in time"
     return str(error) or type(error).__name__
-
-

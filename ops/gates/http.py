@@ -49,7 +49,11 @@ def request(
         connection.sock = stream
         standard = 443 if tls is not None else 80
         shown = name or address
-        headers = {"Host": shown if port == standard else f"{shown}:{port}", "User-Agent": "opsbook", "Connection": "close"}
+        headers = {
+            "Host": shown if port == standard else f"{shown}:{port}",
+            "User-Agent": "opsbook",
+            "Connection": "close",
+        }
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         body = response.read(65536)

@@ -33,7 +33,9 @@ def smoke(host: Host, check_: Smoke, folder: Path, address: str, cancellation: C
         if found is None:
             return
         fault = found
-    raise SmokeFailed(f"smoke check {check_.scheme}://…:{check_.port}{check_.path}: {fault}", target=host.name)
+    raise SmokeFailed(
+        f"smoke check {check_.scheme}://…:{check_.port}{check_.path}: {fault}", target=host.name
+    )
 
 
 def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
@@ -45,7 +47,13 @@ def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     try:
         answer = request(
-            host, "127.0.0.1", check_.port, check_.path, name=check_.host or address, timeout=check_.max_seconds, tls=tls
+            host,
+            "127.0.0.1",
+            check_.port,
+            check_.path,
+            name=check_.host or address,
+            timeout=check_.max_seconds,
+            tls=tls,
         )
     except (OSError, http.client.HTTPException) as error:
         return f"no answer ({error or type(error).__name__})"

@@ -129,7 +129,11 @@ class Conversation:
                 left_behind="it is not known whether the command ended",
             )
         if self.group is None:
-            said = b"\n".join(reader.preamble.strip() for reader in self._readers).decode(errors="replace").strip()
+            said = (
+                b"\n".join(reader.preamble.strip() for reader in self._readers)
+                .decode(errors="replace")
+                .strip()
+            )
             return Unreachable(
                 f"no shell for commands (status {status}): {said or 'no output'}",
                 target=self._host,
@@ -137,7 +141,8 @@ class Conversation:
                 "sudo without a password (NOPASSWD)",
             )
         return ConnectionLost(
-            f"the shell on the server was ended (status {status}) while this ran: {self._shown}", target=self._host
+            f"the shell on the server was ended (status {status}) while this ran: {self._shown}",
+            target=self._host,
         )
 
 

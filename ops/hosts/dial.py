@@ -49,7 +49,9 @@ class Chain:
     def add(self, connection: fabric.Connection, heard: HeardSocket, silence: float, shown: str) -> None:
         """Take over the next hop and watch it."""
         self._connections.append(connection)
-        self._watches.append(Watch(heard, self.transport, silence, partial(self._fell_silent, shown, silence)))
+        self._watches.append(
+            Watch(heard, self.transport, silence, partial(self._fell_silent, shown, silence))
+        )
 
     def _fell_silent(self, shown: str, silence: float) -> None:
         self.lost = f"{shown} did not answer for {silence:g} s"
@@ -146,7 +148,9 @@ def _connect(endpoint: Endpoint, heard: HeardSocket) -> fabric.Connection:
     return connection
 
 
-def _socket(chain: Chain, index: int, endpoint: Endpoint) -> socket.socket | paramiko.Channel | paramiko.ProxyCommand:
+def _socket(
+    chain: Chain, index: int, endpoint: Endpoint
+) -> socket.socket | paramiko.Channel | paramiko.ProxyCommand:
     address = (endpoint.hostname, endpoint.port)
     if index:
         return chain.transport.open_channel("direct-tcpip", address, ("127.0.0.1", 0), timeout=CONNECT)
@@ -187,7 +191,10 @@ def _unreachable(name: str, tried: Sequence[Endpoint], error: Exception) -> Unre
     elif isinstance(error, socket.gaierror):
         why, step = "the name is not known", "check `address` in ops.toml or HostName in the ssh_config"
     elif isinstance(error, paramiko.ChannelException) and error.code == 1:
-        why, step = "the jump host forbids forwarding", "set AllowTcpForwarding yes in the jump host's sshd_config"
+        why, step = (
+            "the jump host forbids forwarding",
+            "set AllowTcpForwarding yes in the jump host's sshd_config",
+        )
     elif isinstance(error, TimeoutError) or str(error).startswith(("No existing session", "Timeout opening")):
         why = f"no answer within {CONNECT:g} s"
     elif isinstance(error, EOFError):

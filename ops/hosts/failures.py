@@ -13,7 +13,9 @@ class CommandFailed(OpsError):
 
     def __init__(self, what: str, result: Result, *, target: str, next_step: str | None = None) -> None:
         detail = f": {result.last_lines}" if result.last_lines else ""
-        super().__init__(f"{what} failed with status {result.status}{detail}", target=target, next_step=next_step)
+        super().__init__(
+            f"{what} failed with status {result.status}{detail}", target=target, next_step=next_step
+        )
         self.result = result
 
 

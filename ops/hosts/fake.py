@@ -1,10 +1,10 @@
 """The strict fake of the unit tests: only what a test expects may happen, and all of it must.
 
-    host = FakeHost("web1")
-    host.expect("docker ps -q", stdout="abc\\n")          # in this order, exactly this script
-    host.expect(re.compile("up -d"), status=1)           # or one that a pattern finds
-    host.allow(re.compile("^date"), stdout="1\\n")        # any number of times, at any place
-    with host: feature(host)                             # leaving it fails while something expected is missing
+host = FakeHost("web1")
+host.expect("docker ps -q", stdout="abc\\n")          # in this order, exactly this script
+host.expect(re.compile("up -d"), status=1)           # or one that a pattern finds
+host.allow(re.compile("^date"), stdout="1\\n")        # any number of times, at any place
+with host: feature(host)                             # leaving it fails while something expected is missing
 """
 
 from __future__ import annotations
@@ -71,7 +71,12 @@ class FakeHost:
         return [command.script for command in self.commands]
 
     def expect(
-        self, script: str | re.Pattern[str], *, stdout: str = "", stderr: str = "", status: int = 0,
+        self,
+        script: str | re.Pattern[str],
+        *,
+        stdout: str = "",
+        stderr: str = "",
+        status: int = 0,
         answer: Answer | None = None,
     ) -> FakeHost:
         """Expect a script next, after those expected before; `answer` may be an exception or a function."""
@@ -79,11 +84,18 @@ class FakeHost:
         return self
 
     def allow(
-        self, script: str | re.Pattern[str], *, stdout: str = "", stderr: str = "", status: int = 0,
+        self,
+        script: str | re.Pattern[str],
+        *,
+        stdout: str = "",
+        stderr: str = "",
+        status: int = 0,
         answer: Answer | None = None,
     ) -> FakeHost:
         """Allow a script any number of times, at any place; the one allowed last wins."""
-        self._allowed.insert(0, _Expected(script, Result(status, stdout, stderr) if answer is None else answer))
+        self._allowed.insert(
+            0, _Expected(script, Result(status, stdout, stderr) if answer is None else answer)
+        )
         return self
 
     def finish(self) -> None:

@@ -89,7 +89,9 @@ def each(
                 outcomes[name] = error
             else:
                 others.append(error)
-    for error in sorted(others, key=lambda one: isinstance(one, Cancelled)):  # a bug is told before a cancellation
+    for error in sorted(
+        others, key=lambda one: isinstance(one, Cancelled)
+    ):  # a bug is told before a cancellation
         raise error
     return outcomes
 

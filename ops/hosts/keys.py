@@ -57,10 +57,15 @@ class KeyAuthentication(paramiko.AuthStrategy):
                     continue
                 if not more:
                     return
-                raise NotAuthenticated(f"the server also asks for {', '.join(more)}", "use a user with key login alone")
+                raise NotAuthenticated(
+                    f"the server also asks for {', '.join(more)}", "use a user with key login alone"
+                )
         tried = "; ".join(self._notes) or "there is no key to offer"
-        step = f"put the public key into ~{user}/.ssh/authorized_keys on the server" if offered else (
-            "name a key in ops.toml (key = …), or load one into the agent (ssh-add)")
+        step = (
+            f"put the public key into ~{user}/.ssh/authorized_keys on the server"
+            if offered
+            else ("name a key in ops.toml (key = …), or load one into the agent (ssh-add)")
+        )
         raise NotAuthenticated(f"no key was accepted for {user} ({tried})", self._next_step or step)
 
     def _candidates(self, agent: _Agent) -> Iterator[tuple[str, paramiko.PKey]]:
@@ -93,7 +98,9 @@ class KeyAuthentication(paramiko.AuthStrategy):
                 return kind.from_private_key(io.StringIO(text))
             except paramiko.PasswordRequiredException:
                 self._notes.append(f"{label}: is encrypted, and the agent does not hold it")
-                self._next_step = f"ssh-add {label}" if not self._endpoint.key_text else "use a key without passphrase"
+                self._next_step = (
+                    f"ssh-add {label}" if not self._endpoint.key_text else "use a key without passphrase"
+                )
                 return None
             except (paramiko.SSHException, ValueError, IndexError, TypeError):
                 continue  # not of this kind
@@ -128,7 +135,7 @@ def _public(path: Path) -> bytes:
         data = base64.b64decode(body)
         magic = b"openssh-key-v1\0"
         if data.startswith(magic):
-            message = paramiko.Message(data[len(magic):])
+            message = paramiko.Message(data[len(magic) :])
             for _ in range(3):
                 message.get_binary()
             message.get_int()

@@ -54,7 +54,12 @@ def judge(files: Iterable[Path], name: str, key: HostKey) -> Verdict:
 
 def key_types(files: Iterable[Path], name: str) -> tuple[str, ...]:
     """Return the types of the keys known under a name, so that the server is asked for one of them."""
-    found = [line.key.kind for file in files for line in _read(file) if not line.mark and _matches(line.names, name)]
+    found = [
+        line.key.kind
+        for file in files
+        for line in _read(file)
+        if not line.mark and _matches(line.names, name)
+    ]
     return tuple(dict.fromkeys(found))
 
 

@@ -82,7 +82,9 @@ class Link:
         """Give a process beside the slots, over a connection of its own where sshd grants no third session."""
         chain, cancellation = self._chain, Cancellation()
         if chain is None or not chain.active:
-            raise ConnectionLost(chain.lost if chain and chain.lost else "the connection is gone", target=self.name)
+            raise ConnectionLost(
+                chain.lost if chain and chain.lost else "the connection is gone", target=self.name
+            )
         try:
             channel = waited(lambda: _opened(chain, line), cancellation, _close)
         except paramiko.ChannelException:
@@ -113,7 +115,9 @@ class Link:
         finally:
             self._slots.release()
 
-    def asked(self, work: Callable[[Chain], T], cancellation: Cancellation, discard: Callable[[T], object]) -> T:
+    def asked(
+        self, work: Callable[[Chain], T], cancellation: Cancellation, discard: Callable[[T], object]
+    ) -> T:
         """Do something with the connection, counted as a round trip; a broken one raises ConnectionLost."""
         chain = self.chain(cancellation)
         self._count()
@@ -144,7 +148,9 @@ class Link:
                 cancellation.wait(0.1)
             except (OSError, EOFError, paramiko.SSHException) as error:
                 if chain.active or fresh or chain is not self._chain:
-                    raise ConnectionLost(chain.lost or f"the connection broke ({error})", target=self.name) from error
+                    raise ConnectionLost(
+                        chain.lost or f"the connection broke ({error})", target=self.name
+                    ) from error
                 chain, fresh = self.chain(cancellation), True  # it had died idle: nothing was executed yet
         try:
             yield ChannelProcess(channel, chain)

@@ -77,7 +77,9 @@ class LocalHost:
     def expose(self, port: int, to_port: int) -> Iterator[None]:
         """Nothing to forward on the same machine: raises OpsError when the two ports differ."""
         if port != to_port:
-            raise OpsError(f"port {port} cannot lead to {to_port}: this is the same machine", target=self._name)
+            raise OpsError(
+                f"port {port} cannot lead to {to_port}: this is the same machine", target=self._name
+            )
         yield
 
     def terminal(self, command: Command) -> int:
@@ -88,7 +90,9 @@ class LocalHost:
         try:
             with os.fdopen(write, "wb") as script:
                 script.write(command.script.encode(errors="surrogateescape"))  # a pipe holds 64 KiB
-            status = subprocess.run((*prefix, "sh", f"/dev/fd/{read}"), pass_fds=(read,), check=False).returncode
+            status = subprocess.run(
+                (*prefix, "sh", f"/dev/fd/{read}"), pass_fds=(read,), check=False
+            ).returncode
         finally:
             os.close(read)
         return status if status >= 0 else 128 - status

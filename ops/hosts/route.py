@@ -64,7 +64,7 @@ def route(
     key: str = "",
     jump: str = "",
     folder: Path = Path(),
-    settings: Settings = Settings(),  # noqa: B008, frozen
+    settings: Settings = Settings(),
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Endpoint, ...]:
     """Given an address and what ops.toml says of it, return the endpoints to dial, the server itself last.
@@ -78,7 +78,9 @@ def route(
     if key.startswith("env:"):
         text = environ.get(key[4:], "")
         if not text:
-            raise ConfigError(f"the key is {key}, but that variable is not set", next_step=f"export {key[4:]}")
+            raise ConfigError(
+                f"the key is {key}, but that variable is not set", next_step=f"export {key[4:]}"
+            )
         target = _with_key(target, text=text)
     elif key:
         path = (folder / Path(key).expanduser()).absolute()
@@ -94,7 +96,12 @@ def route(
 
 
 def _jumps(
-    hops: Sequence[str], settings: Settings, environ: Mapping[str, str], behind: str, from_config: bool, depth: int = 0
+    hops: Sequence[str],
+    settings: Settings,
+    environ: Mapping[str, str],
+    behind: str,
+    from_config: bool,
+    depth: int = 0,
 ) -> tuple[Endpoint, ...]:
     if depth > _DEEPEST:
         raise ConfigError(f"the jump hosts of {behind} lead in a circle")
@@ -112,7 +119,9 @@ def _jumps(
 
 
 def _parts(hop: str) -> tuple[str, str, int | None]:
-    match = re.fullmatch(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::([0-9]+))?/?", hop.strip())
+    match = re.fullmatch(
+        r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::([0-9]+))?/?", hop.strip()
+    )
     if not match:
         raise ConfigError(f"this is no jump host: {hop!r}", next_step="write [user@]host[:port]")
     return match[1] or "", match[2].strip("[]"), int(match[3]) if match[3] else None
@@ -124,14 +133,24 @@ def _with_key(endpoint: Endpoint, *, text: str = "", path: Path | None = None) -
 
 
 def _endpoint(
-    found: Mapping[str, Sequence[str]], user: str, port: int | None, settings: Settings, environ: Mapping[str, str]
+    found: Mapping[str, Sequence[str]],
+    user: str,
+    port: int | None,
+    settings: Settings,
+    environ: Mapping[str, str],
 ) -> Endpoint:
     if settings.known_hosts is not None:
         known: tuple[Path, ...] = (settings.known_hosts,)
     else:
-        listed = [name for key in ("userknownhostsfile", "globalknownhostsfile") for line in found.get(key, ())
-                  for name in re.findall(r'"([^"]*)"|(\S+)', line)]
-        known = tuple(Path(quoted or plain).expanduser() for quoted, plain in listed if (quoted or plain) != "none")
+        listed = [
+            name
+            for key in ("userknownhostsfile", "globalknownhostsfile")
+            for line in found.get(key, ())
+            for name in re.findall(r'"([^"]*)"|(\S+)', line)
+        ]
+        known = tuple(
+            Path(quoted or plain).expanduser() for quoted, plain in listed if (quoted or plain) != "none"
+        )
         known = known or (Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts"))
     only = _first(found, "identitiesonly") == "yes"
     agent = _first(found, "identityagent") or "SSH_AUTH_SOCK"
@@ -160,7 +179,9 @@ def _resolve(name: str, user: str, port: int | None, settings: Settings) -> Mapp
         return _resolve_without_client(name, settings.ssh_config or own)
     options = [*(("-F", str(settings.ssh_config)) if settings.ssh_config else ())]
     options += [*(("-l", user) if user else ()), *(("-p", str(port)) if port else ())]
-    done = subprocess.run((ssh, "-G", *options, "--", name), capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        (ssh, "-G", *options, "--", name), capture_output=True, text=True, check=False, timeout=30
+    )
     if done.returncode:
         raise Unreachable(f"ssh_config cannot be read for {name}: {done.stderr.strip()}")
     found: dict[str, list[str]] = {}

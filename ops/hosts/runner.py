@@ -105,7 +105,9 @@ class Runner:
             f'cat >"$new" && chmod {mode:o} -- "$new" && mv -fT -- "$new" {target}'
         )
         timeout = 60 + len(content) / 100_000
-        self._must(Command(script, stdin=content, changes=f"writes {path}", timeout=timeout, title=f"write {path}"))
+        self._must(
+            Command(script, stdin=content, changes=f"writes {path}", timeout=timeout, title=f"write {path}")
+        )
 
     def get(self, path: str) -> bytes:
         """Return a file's bytes."""
@@ -129,7 +131,9 @@ class Runner:
                     try:
                         self._stop(talk.group)
                     except OSError as error:
-                        raise ConnectionLost(f"what runs could not be ended: {error}", target=self._name) from error
+                        raise ConnectionLost(
+                            f"what runs could not be ended: {error}", target=self._name
+                        ) from error
 
 
 class _Results:

@@ -53,14 +53,16 @@ class Script:
 
 def invocation(*, sudo: bool) -> str:
     """Return the line that a host executes, the same for all commands; every login shell reads it alike."""
-    shell = "sh -c 'read -r n; eval \"$(head -c \"$n\")\"'"
+    shell = 'sh -c \'read -r n; eval "$(head -c "$n")"\''
     return f"sudo -n {shell}" if sudo else shell
 
 
 def batch(commands: Sequence[Command]) -> Script:
     """Given commands, return the script that runs one after another, each with its own stdin, until one fails."""
-    return _script([_framed(command.script, len(command.stdin)) for command in commands],
-                   [command.stdin for command in commands])
+    return _script(
+        [_framed(command.script, len(command.stdin)) for command in commands],
+        [command.stdin for command in commands],
+    )
 
 
 def streaming(command: Command) -> Script:

@@ -120,10 +120,13 @@ class SSHHost:
             return self._runner.follow(command, _pass_through)
         # A pty echoes what comes before the command reads it, so the script goes ahead, into a file that
         # removes itself.
-        made = self.run(Command(
-            "umask 077; f=$(mktemp) && { printf 'rm -f -- %s\\n' \"$f\"; cat; } >\"$f\" && printf %s \"$f\"",
-            stdin=command.script.encode(errors="surrogateescape"), title=command.shown,
-        ))
+        made = self.run(
+            Command(
+                'umask 077; f=$(mktemp) && { printf \'rm -f -- %s\\n\' "$f"; cat; } >"$f" && printf %s "$f"',
+                stdin=command.script.encode(errors="surrogateescape"),
+                title=command.shown,
+            )
+        )
         if not made.ok:
             raise CommandFailed(command.shown, made, target=self._name)
         line = f"{'sudo -n ' if self._sudo else ''}sh {quote(made.stdout)}"
@@ -147,7 +150,9 @@ class SSHHost:
             return self._shared.link.spare_session(invocation(sudo=self._sudo))
 
         Runner(self._name, start, lambda _: None, Cancellation()).run(
-            Command(end_group(group), changes="ends what this run started", timeout=10.0, title="end the command")
+            Command(
+                end_group(group), changes="ends what this run started", timeout=10.0, title="end the command"
+            )
         )
 
 

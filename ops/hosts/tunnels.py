@@ -66,11 +66,15 @@ class _Reader(io.RawIOBase):
         return len(data)
 
 
-def open_tunnel(link: Link, address: str, port: int, timeout: float, cancellation: Cancellation) -> TunnelSocket:
+def open_tunnel(
+    link: Link, address: str, port: int, timeout: float, cancellation: Cancellation
+) -> TunnelSocket:
     """Open a stream to `address:port` as the server sees it."""
 
     def ask(chain: Chain) -> paramiko.Channel:
-        return chain.transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout)
+        return chain.transport.open_channel(
+            "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout
+        )
 
     try:
         channel = link.asked(ask, cancellation, lambda channel: channel.close())
@@ -84,7 +88,9 @@ def open_tunnel(link: Link, address: str, port: int, timeout: float, cancellatio
         raise ConnectionRefusedError(f"{link.name}: {address}:{port} refused the connection") from error
     except paramiko.SSHException as error:
         if "Timeout" in str(error):
-            raise TimeoutError(f"{link.name}: {address}:{port} did not answer within {timeout:g} s") from error
+            raise TimeoutError(
+                f"{link.name}: {address}:{port} did not answer within {timeout:g} s"
+            ) from error
         raise ConnectionRefusedError(f"{link.name}: {address}:{port}: {error}") from error
     channel.settimeout(timeout)
     return TunnelSocket(channel)
@@ -130,7 +136,9 @@ class Exposures:
 
     def _accept(self, channel: paramiko.Channel, origin: tuple[str, int], server: tuple[str, int]) -> None:
         """Called by the connection's reading thread, which must not wait."""
-        threading.Thread(target=self._carry, args=(channel, server[1]), name="ops-expose", daemon=True).start()
+        threading.Thread(
+            target=self._carry, args=(channel, server[1]), name="ops-expose", daemon=True
+        ).start()
 
     def _carry(self, channel: paramiko.Channel, port: int) -> None:
         try:

@@ -42,7 +42,9 @@ class HeardSocket:
 class ProbedTransport(paramiko.Transport):
     """A transport that can ask for a sign of life without mixing up the answers to other global requests."""
 
-    def __init__(self, sock: Any, disabled_algorithms: Any = None, *, key_types: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, sock: Any, disabled_algorithms: Any = None, *, key_types: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(sock, disabled_algorithms=disabled_algorithms, default_window_size=_WINDOW)
         self._asked: deque[str] = deque()
         self._asking = threading.Lock()

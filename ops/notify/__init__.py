@@ -18,7 +18,9 @@ __all__ = ["NOTIFIERS", "Notifier", "notify"]
 NOTIFIERS: Mapping[str, Callable[[Notify, Path], Notifier]] = {"log": LogNotifier}
 
 
-def notify(targets: Sequence[Notify], folder: Path, outcome: Outcome, exit_code: int, message: str | None) -> list[str]:
+def notify(
+    targets: Sequence[Notify], folder: Path, outcome: Outcome, exit_code: int, message: str | None
+) -> list[str]:
     """Tell each target that wants to hear of this end; return one warning for each that could not be told."""
     end = "success" if exit_code == 0 else "failure"
     warnings = []

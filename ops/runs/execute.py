@@ -47,9 +47,13 @@ def _one(step: Step, host: Host, view: View, bench: Workbench) -> View:
     if isinstance(step, Act):
         return _act(step, host, view, bench)
     if isinstance(step, Gate):
-        return replace(view, containers=wait_healthy(host, bench.project, step.spec, view.containers, bench.cancellation))
+        return replace(
+            view, containers=wait_healthy(host, bench.project, step.spec, view.containers, bench.cancellation)
+        )
     if isinstance(step, Soak):
-        return replace(view, containers=soak(host, bench.project, step.spec, view.containers, bench.cancellation))
+        return replace(
+            view, containers=soak(host, bench.project, step.spec, view.containers, bench.cancellation)
+        )
     if isinstance(step, Drain):
         _drain(step, host, view, bench)
         return view
@@ -65,7 +69,9 @@ def _act(step: Act, host: Host, view: View, bench: Workbench) -> View:
     for command, result in zip(commands, results, strict=False):
         bench.log.write(f"$ {command.shown}\n{result.stdout}{result.stderr}".rstrip(), host.name)
         if not result.ok:
-            raise OpsError(f"{step.title}: {result.last_lines or f'status {result.status}'}", target=host.name)
+            raise OpsError(
+                f"{step.title}: {result.last_lines or f'status {result.status}'}", target=host.name
+            )
     if step.note:
         view = replace(view, notes={**view.notes, step.note: results[len(commands) - 1].stdout})
     if step.refresh:
@@ -85,6 +91,8 @@ def _drain(step: Drain, host: Host, view: View, bench: Workbench) -> None:
             return
         if time.monotonic() > end:
             count = host.run(step.left_over(view)).stdout.strip() or "an unknown number of"
-            bench.warn(f"{host.name}: {count} connection(s) cut: still open after {step.deadline:g} s of draining")
+            bench.warn(
+                f"{host.name}: {count} connection(s) cut: still open after {step.deadline:g} s of draining"
+            )
             return
         bench.cancellation.wait(DRAIN_LOOK)

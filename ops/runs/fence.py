@@ -60,7 +60,9 @@ class FencedHost:
 
     def run_all(self, commands: Sequence[Command]) -> tuple[Result, ...]:
         results = self._host.run_all([self._guard(command) for command in commands])
-        return tuple(self._checked(result, command) for result, command in zip(results, commands, strict=False))
+        return tuple(
+            self._checked(result, command) for result, command in zip(results, commands, strict=False)
+        )
 
     def stream_out(self, command: Command) -> AbstractContextManager[Iterator[bytes]]:
         return self._host.stream_out(self._guard(command))
@@ -100,7 +102,7 @@ class FencedHost:
         # The shared lock is held while the command runs, so that a run that takes over waits for its end.
         script = (
             f"exec 9>>{quote(self._layout.root + '/.fence.lock')} && flock -s -w 60 9 || exit {BUSY}; "
-            f"[ \"$(cat {quote(self._layout.fence)} 2>/dev/null)\" = {quote(self._fence.text)} ] || exit {FENCED}; "
+            f'[ "$(cat {quote(self._layout.fence)} 2>/dev/null)" = {quote(self._fence.text)} ] || exit {FENCED}; '
             f"{command.script}"
         )
         return replace(command, script=script, title=command.shown)

@@ -31,7 +31,9 @@ def hook_environment(hook: Hook, values: Values, facts: Mapping[str, str]) -> di
     return found
 
 
-def run_on_operator(hook: Hook, folder: Path, environment: Mapping[str, str], cancellation: Cancellation) -> str:
+def run_on_operator(
+    hook: Hook, folder: Path, environment: Mapping[str, str], cancellation: Cancellation
+) -> str:
     """Run a hook on this machine in the folder of ops.toml; return its output.
 
     It is ended, with all it started, past its timeout or when the run is interrupted. Raises HookFailed.
@@ -58,7 +60,9 @@ def run_on_operator(hook: Hook, folder: Path, environment: Mapping[str, str], ca
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
                 cancellation.check()
-                raise HookFailed(f"hook {hook.run!r} took longer than {hook.timeout:g} s and was ended") from None
+                raise HookFailed(
+                    f"hook {hook.run!r} took longer than {hook.timeout:g} s and was ended"
+                ) from None
     if process.returncode != 0:
         last = "\n".join(output.strip().splitlines()[-5:])
         raise HookFailed(f"hook {hook.run!r} failed with status {process.returncode}: {last}")
@@ -71,10 +75,18 @@ def run_on_host(hook: Hook, host: Host, folder: str, environment: Mapping[str, s
     The variables travel on stdin, as they may hold secrets. Raises HookFailed.
     """
     exports = "".join(f"export {name}={quote(value)}\n" for name, value in environment.items())
-    script = f"cd {quote(folder)} 2>/dev/null || cd /; eval \"$(cat)\"; {hook.run}"
+    script = f'cd {quote(folder)} 2>/dev/null || cd /; eval "$(cat)"; {hook.run}'
     result = host.run(
-        Command(script, stdin=exports.encode(), changes="whatever the hook changes", timeout=hook.timeout, title=hook.run)
+        Command(
+            script,
+            stdin=exports.encode(),
+            changes="whatever the hook changes",
+            timeout=hook.timeout,
+            title=hook.run,
+        )
     )
     if not result.ok:
-        raise HookFailed(f"hook {hook.run!r} failed with status {result.status}: {result.last_lines}", target=host.name)
+        raise HookFailed(
+            f"hook {hook.run!r} failed with status {result.status}: {result.last_lines}", target=host.name
+        )
     return result.stdout + result.stderr

@@ -44,13 +44,17 @@ def now() -> str:
 def append(layout: Layout, entry: str) -> Command:
     """Return the command that adds a line."""
     return Command(
-        f"cd {quote(layout.root)} && printf '%s\\n' {quote(entry)} >> journal.jsonl", changes="journal", title="journal"
+        f"cd {quote(layout.root)} && printf '%s\\n' {quote(entry)} >> journal.jsonl",
+        changes="journal",
+        title="journal",
     )
 
 
 def read_journal(layout: Layout, lines: int = 200) -> Command:
     """Return the command that prints the journal's newest lines; nothing where there is none."""
-    return Command(f"tail -n {lines} {quote(layout.journal)} 2>/dev/null || true", title=f"tail {layout.journal}")
+    return Command(
+        f"tail -n {lines} {quote(layout.journal)} 2>/dev/null || true", title=f"tail {layout.journal}"
+    )
 
 
 def parse_journal(text: str) -> tuple[Entry, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 from ops.commands import Command, quote
 from ops.engines.layout import Layout
 from ops.errors import Locked, NeedsPerson, OpsError
 
-__all__ = ["HELD", "Holder", "acquire", "beat", "release", "held_error"]
+__all__ = ["HELD", "Holder", "acquire", "beat", "held_error", "release"]
 
 HELD = 75
 
@@ -52,22 +52,22 @@ def acquire(
     claim = ""
     if take_over is not None:
         claim = (
-            f"if [ \"$age\" -ge {int(stale_after)} ] && "
+            f'if [ "$age" -ge {int(stale_after)} ] && '
             f"{{ [ ! -e locks/change/holder.json ] || grep -qF {quote(take_over)} locks/change/holder.json; }}; then "
             "mv locks/change locks/dead.$$ 2>/dev/null && rm -rf locks/dead.$$ && mkdir locks/change 2>/dev/null && got=1; fi; "
         )
     return Command(
         f"umask 077; mkdir -p {quote(layout.root)} && cd {quote(layout.root)} && mkdir -p locks releases files shared proxy || exit 1; "
         "got=; mkdir locks/change 2>/dev/null && got=1; "
-        "if [ -z \"$got\" ]; then [ -d locks/change ] || exit 1; "
+        'if [ -z "$got" ]; then [ -d locks/change ] || exit 1; '
         "age=$(( $(date +%s) - $(stat -c %Y locks/change/heartbeat 2>/dev/null || stat -c %Y locks/change) )); "
         f"{claim}"
-        f"[ -n \"$got\" ] || {{ echo \"$age\"; cat locks/change/holder.json 2>/dev/null; exit {HELD}; }}; fi; "
+        f'[ -n "$got" ] || {{ echo "$age"; cat locks/change/holder.json 2>/dev/null; exit {HELD}; }}; fi; '
         "read -r line && printf '%s\\n' \"$line\" > locks/change/holder.json && : > locks/change/heartbeat || { rm -rf locks/change; exit 1; }; "
-        f"t=$(cat locks/change.token 2>/dev/null || echo 0); [ \"$t\" -ge {floor} ] || t={floor}; t=$((t + 1)); "
-        "echo \"$t\" > locks/change.token || exit 1; exec 9>>.fence.lock; "
+        f't=$(cat locks/change.token 2>/dev/null || echo 0); [ "$t" -ge {floor} ] || t={floor}; t=$((t + 1)); '
+        'echo "$t" > locks/change.token || exit 1; exec 9>>.fence.lock; '
         f"flock -x -w 60 9 || {{ rm -rf locks/change; echo 'a command of an earlier run is still at work here' >&2; exit 97; }}; "
-        f"printf '%s %s\\n' \"$t\" {quote(holder.run_id)} > fence && cat >> journal.jsonl && echo \"$t\"",
+        f'printf \'%s %s\\n\' "$t" {quote(holder.run_id)} > fence && cat >> journal.jsonl && echo "$t"',
         stdin=f"{holder.to_json()}\n{entry}\n".encode(),
         changes="lock",
         timeout=70,
@@ -100,7 +100,11 @@ def held_error(text: str, *, stale_after: float, environment: str, stack: str) -
     age = float(first) if first.strip().isdigit() else 0.0
     holder = Holder.from_json(rest)
     where = f"--env {environment} --stack {stack}"
-    told = f"{holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at}" if holder else "an unknown run"
+    told = (
+        f"{holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at}"
+        if holder
+        else "an unknown run"
+    )
     if age < stale_after:
         return Locked(
             f"locked: {told}; last sign of life {age:.0f} s ago",

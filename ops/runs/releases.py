@@ -38,7 +38,9 @@ def serving(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Serving]
         results = host.run_all(host_queries(layout, settings.project))
         failed = next((result for result in results if not result.ok), None)
         if failed is not None:
-            raise FailedUnchanged(f"Docker does not answer: {failed.last_lines}", target=name, next_step="inv servers.check")
+            raise FailedUnchanged(
+                f"Docker does not answer: {failed.last_lines}", target=name, next_step="inv servers.check"
+            )
         facts = read_facts(tuple(result.stdout for result in results))
         text = facts.releases.get(facts.current or "")
         return Serving(facts, Release.from_json(text) if text else None)
@@ -49,5 +51,7 @@ def serving(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Serving]
         raise Problem(faults)
     found = {name: answer for name, answer in answers.items() if isinstance(answer, Serving)}
     if not any(one.release for one in found.values()):
-        raise UsageError(f"{settings.stack} {settings.environment} is not deployed yet", next_step="inv deploy")
+        raise UsageError(
+            f"{settings.stack} {settings.environment} is not deployed yet", next_step="inv deploy"
+        )
     return found

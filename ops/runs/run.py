@@ -135,7 +135,11 @@ class Run:
             if result.ok:
                 break
             if result.status != lock.HELD:
-                raise FailedUnchanged(f"cannot take the lock: {result.last_lines}", target=self.state_host, next_step="inv servers.prepare")
+                raise FailedUnchanged(
+                    f"cannot take the lock: {result.last_lines}",
+                    target=self.state_host,
+                    next_step="inv servers.prepare",
+                )
             error = lock.held_error(
                 result.stdout,
                 stale_after=config.lock.stale_after,
@@ -157,7 +161,11 @@ class Run:
             if answer.status == FENCED:
                 raise Locked("a later run is at work here", target=name)
             if not answer.ok:
-                raise FailedUnchanged(f"cannot write to {self.layout.root}: {answer.last_lines}", target=name, next_step="inv servers.prepare")
+                raise FailedUnchanged(
+                    f"cannot write to {self.layout.root}: {answer.last_lines}",
+                    target=name,
+                    next_step="inv servers.prepare",
+                )
 
         self.start_heartbeat()
         answers = each({name: host for name, host in self.reach.items() if name != self.state_host}, accept)
@@ -195,9 +203,13 @@ class Run:
         text = self.settings.redactor(message) if message else None
         entry = self.journal(event, exit_code=exit_code, seconds=self.seconds, message=text)
         try:
-            result = self.with_cancellation(Cancellation())[self.state_host].run(lock.release(self.layout, entry.to_json()))
+            result = self.with_cancellation(Cancellation())[self.state_host].run(
+                lock.release(self.layout, entry.to_json())
+            )
             if not result.ok:
-                self.warn(f"{self.state_host}: the lock could not be given back: {result.last_lines}; inv deploy.unlock")
+                self.warn(
+                    f"{self.state_host}: the lock could not be given back: {result.last_lines}; inv deploy.unlock"
+                )
         except (OpsError, Cancelled) as error:
             self.warn(f"{self.state_host}: the lock could not be given back: {error}; inv deploy.unlock")
 
@@ -247,7 +259,9 @@ class Run:
             self.log.write(run_on_operator(hook, self.settings.folder, environment, cancellation))
             return
         if self.fence is None:
-            raise HookFailed(f"hook {hook.run!r} cannot run on servers before the lock is taken (phase {phase})")
+            raise HookFailed(
+                f"hook {hook.run!r} cannot run on servers before the lock is taken (phase {phase})"
+            )
         hosts = self.with_cancellation(cancellation)
         chosen = [self.state_host] if hook.where == "state_host" else list(hosts)
         folder = self.layout.release(self.release) if self.release else self.layout.root
@@ -271,5 +285,3 @@ class Run:
                     # Another run may take over now; the fences keep this one from changing anything if it does.
                     self.log.write("no heartbeat for longer than a lock lasts", self.state_host)
                     self.lost[self.state_host] = Unreachable("the state host is lost", target=self.state_host)
-
-

@@ -74,7 +74,12 @@ def scale(change: Change, service: str, replicas: int) -> Outcome:
         host.put(scaled.to_json().encode(), path)
         return word
 
-    known = {name for found in serving(change.settings, change.hosts).values() if found.release for name in found.release.services}
+    known = {
+        name
+        for found in serving(change.settings, change.hosts).values()
+        if found.release
+        for name in found.release.services
+    }
     if service not in known:
         raise UsageError(f"unknown service {service or '(none named)'}; known: {', '.join(sorted(known))}")
     return _change(change, "stack.scale", one)
@@ -90,7 +95,16 @@ def restart(change: Change, services: tuple[str, ...]) -> Outcome:
             return "unchanged"
         run.reporter.step(name, f"restart {', '.join(here) or 'all services'}")
         script = in_release(layout_of(change.settings), release.id, "--progress", "quiet", "restart", *here)
-        _must(run, host, Command(script, changes="containers", timeout=change.settings.config.timeout, title="docker compose restart"))
+        _must(
+            run,
+            host,
+            Command(
+                script,
+                changes="containers",
+                timeout=change.settings.config.timeout,
+                title="docker compose restart",
+            ),
+        )
         return "changed"
 
     return _change(change, "stack.restart", one)
@@ -120,10 +134,18 @@ def remove(change: Change, *, volumes: bool) -> Outcome:
         keep = " ".join(quote(item) for item in ("fence", "locks", "journal.jsonl", *spare.split()))
         script = (
             f"docker image ls --filter {quote('reference=' + tags)} --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | xargs -r docker image rm >/dev/null 2>&1; "
-            f"cd {quote(layout.root)} && for f in *; do case \" {keep} \" in *\" $f \"*) ;; *) rm -rf \"$f\" ;; esac; done; "
-            "docker network prune -f --filter label=com.docker.compose.project=" + quote(settings.project) + " >/dev/null 2>&1; true"
+            f'cd {quote(layout.root)} && for f in *; do case " {keep} " in *" $f "*) ;; *) rm -rf "$f" ;; esac; done; '
+            "docker network prune -f --filter label=com.docker.compose.project="
+            + quote(settings.project)
+            + " >/dev/null 2>&1; true"
         )
-        _must(run, host, Command(script, changes="the stack's files and image tags", timeout=120, title=f"remove {layout.root}"))
+        _must(
+            run,
+            host,
+            Command(
+                script, changes="the stack's files and image tags", timeout=120, title=f"remove {layout.root}"
+            ),
+        )
         return "changed"
 
     return _change(change, "stack.remove", one)
@@ -165,7 +187,9 @@ def _change(change: Change, action: str, one: Callable[[Run, str, Host, Serving]
             release = found[name].release
             identity = release.id if release else None
             assert isinstance(word, str)
-            targets[name] = Target("host", "changed" if word == "changed" else "unchanged", identity, identity)
+            targets[name] = Target(
+                "host", "changed" if word == "changed" else "unchanged", identity, identity
+            )
         return Outcome(
             action=action,
             stack=settings.stack,

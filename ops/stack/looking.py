@@ -36,7 +36,9 @@ class Row:
 def processes(settings: Settings, hosts: Mapping[str, Host]) -> tuple[Row, ...]:
     """Return the stack's containers on all servers, by server, service and number."""
     return tuple(
-        _row(name, container) for name, found in serving(settings, hosts).items() for container in found.facts.containers
+        _row(name, container)
+        for name, found in serving(settings, hosts).items()
+        for container in found.facts.containers
     )
 
 
@@ -76,7 +78,10 @@ def logs(
                 for line in lines:
                     write(f"{name}  {settings.redactor(line.decode(errors='replace'))}")
 
-        status = host.follow(Command(in_release(layout, release.id, *arguments), timeout=None, title="docker compose logs"), take)
+        status = host.follow(
+            Command(in_release(layout, release.id, *arguments), timeout=None, title="docker compose logs"),
+            take,
+        )
         if held:
             take(b"\n")
         if status != 0:
@@ -87,7 +92,9 @@ def logs(
         raise faults[0]
 
 
-def execute(settings: Settings, hosts: Mapping[str, Host], service: str, command: str, *, server: str | None) -> int:
+def execute(
+    settings: Settings, hosts: Mapping[str, Host], service: str, command: str, *, server: str | None
+) -> int:
     """Run a command line in a container of a service, on the person's terminal; return its exit status.
 
     The first server that runs the service is used unless one is named. Raises UsageError where it runs nowhere.
@@ -103,9 +110,16 @@ def execute(settings: Settings, hosts: Mapping[str, Host], service: str, command
             # `-t` only where there is a terminal on this side: the far side asks its own stdin.
             script = f"[ -t 0 ] && t=-t || t=; exec docker exec -i $t {quote(running[0].id)} {inside}"
             return hosts[name].terminal(
-                Command(script, changes=f"whatever {command!r} changes", timeout=None, title=f"docker exec {running[0].name} {inside}")
+                Command(
+                    script,
+                    changes=f"whatever {command!r} changes",
+                    timeout=None,
+                    title=f"docker exec {running[0].name} {inside}",
+                )
             )
-    raise UsageError(f"no container of {service} runs{f' on {server}' if server else ''}", next_step="inv stack.ps")
+    raise UsageError(
+        f"no container of {service} runs{f' on {server}' if server else ''}", next_step="inv stack.ps"
+    )
 
 
 def _known(present: Mapping[str, Serving], services: tuple[str, ...]) -> None:

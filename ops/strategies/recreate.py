@@ -31,9 +31,13 @@ def recreate(specs: Sequence[ServiceSpec], switch: Switch) -> tuple[Step, ...]:
             view = view.without(view.of(spec.name)).started(spec, spec.replicas, switch.project)
         return view
 
-    steps: list[Step] = [Act(f"start {', '.join(names)}", lambda view: (command,), refresh=True, expect=expect)]
+    steps: list[Step] = [
+        Act(f"start {', '.join(names)}", lambda view: (command,), refresh=True, expect=expect)
+    ]
     steps += [Gate(f"wait until {spec.name} is healthy", spec) for spec in specs if spec.replicas]
-    steps += [Soak(f"watch {spec.name} for {spec.health.soak:g} s", spec) for spec in specs if spec.health.soak]
+    steps += [
+        Soak(f"watch {spec.name} for {spec.health.soak:g} s", spec) for spec in specs if spec.health.soak
+    ]
     return tuple(steps)
 
 

@@ -31,7 +31,9 @@ NGINX, WORKERS = "nginx", "workers"
 
 def partition(spec: ServiceSpec, view: View) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
     """Return the service's containers that stay and those that go: the lowest numbers of the right definition stay."""
-    good = [c for c in view.of(spec.name) if c.running and c.config == spec.config and c.health != "unhealthy"]
+    good = [
+        c for c in view.of(spec.name) if c.running and c.config == spec.config and c.health != "unhealthy"
+    ]
     stay = tuple(good[: spec.replicas])
     return stay, tuple(c for c in view.of(spec.name) if c not in stay)
 
@@ -43,7 +45,9 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
     missing = spec.replicas - len(stay)
     steps: list[Step] = []
     if proxy is not None:
-        steps.append(Act("ask nginx for its version", lambda view: (version_query(switch.project, proxy),), note=NGINX))
+        steps.append(
+            Act("ask nginx for its version", lambda view: (version_query(switch.project, proxy),), note=NGINX)
+        )
     dead = [c for c in go if c.state in ("exited", "dead", "created")]
     if dead:
         # `up --no-recreate` would start them again, whatever their definition.
@@ -66,7 +70,12 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
             )
         )
     if spec.replicas:
-        steps.append(Gate(f"wait until {_count(spec.replicas, f'{spec.name} container')} of this release are healthy", spec))
+        steps.append(
+            Gate(
+                f"wait until {_count(spec.replicas, f'{spec.name} container')} of this release are healthy",
+                spec,
+            )
+        )
     if proxy is not None:
         steps += _turn(spec, switch, proxy, live=live, started=missing)
     elif spec.health.soak and missing:
@@ -90,17 +99,30 @@ def _turn(spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, live: int, sta
     steps: list[Step] = []
     soak = spec.health.soak if started else 0.0
     if live and started:
-        steps.append(Act(f"proxy: old and new {spec.name}", _write(spec, switch, proxy, lambda stay, go: (stay + go, ()))))
+        steps.append(
+            Act(
+                f"proxy: old and new {spec.name}",
+                _write(spec, switch, proxy, lambda stay, go: (stay + go, ())),
+            )
+        )
         steps.append(Pause("let nginx resolve the new names", proxy.settle))
     if not live:
         return steps
-    title = f"proxy: new {spec.name} only" if started else f"proxy: without the {spec.name} containers that go"
+    title = (
+        f"proxy: new {spec.name} only" if started else f"proxy: without the {spec.name} containers that go"
+    )
     steps.append(
         Act(title, _write(spec, switch, proxy, lambda stay, go: (stay, go if soak else ())), note=WORKERS)
     )
     if soak:
         steps.append(Soak(f"watch {spec.name} for {soak:g} s, the old in reserve", spec))
-        steps.append(Act(f"proxy: without the old {spec.name}", _write(spec, switch, proxy, lambda stay, go: (stay, ())), note=WORKERS))
+        steps.append(
+            Act(
+                f"proxy: without the old {spec.name}",
+                _write(spec, switch, proxy, lambda stay, go: (stay, ())),
+                note=WORKERS,
+            )
+        )
     steps.append(
         Drain(
             f"wait until requests to the old {spec.name} are done",
@@ -117,7 +139,14 @@ def _start(spec: ServiceSpec, switch: Switch, missing: int) -> Callable[[View], 
     def commands(view: View) -> tuple[Command, ...]:
         total = len(view.of(spec.name)) + missing
         return (
-            up(switch.layout, switch.release, [spec.name], scale={spec.name: total}, recreate=False, timeout=switch.timeout),
+            up(
+                switch.layout,
+                switch.release,
+                [spec.name],
+                scale={spec.name: total},
+                recreate=False,
+                timeout=switch.timeout,
+            ),
         )
 
     return commands
@@ -127,13 +156,17 @@ def _write(
     spec: ServiceSpec,
     switch: Switch,
     proxy: ProxySpec,
-    choose: Callable[[tuple[Container, ...], tuple[Container, ...]], tuple[tuple[Container, ...], tuple[Container, ...]]],
+    choose: Callable[
+        [tuple[Container, ...], tuple[Container, ...]], tuple[tuple[Container, ...], tuple[Container, ...]]
+    ],
 ) -> Callable[[View], tuple[Command, ...]]:
     def commands(view: View) -> tuple[Command, ...]:
         stay, go = partition(spec, view)
         servers, backups = choose(stay, tuple(c for c in go if c.running))
         resolve = _resolves(view)
-        text = upstream_text(spec, _hosts(servers, resolve), backups=_hosts(backups, resolve), resolve=resolve)
+        text = upstream_text(
+            spec, _hosts(servers, resolve), backups=_hosts(backups, resolve), resolve=resolve
+        )
         return (write_upstream(switch.layout, switch.project, proxy, spec.name, text),)
 
     return commands
@@ -161,7 +194,9 @@ def _stop(spec: ServiceSpec, containers: tuple[Container, ...]) -> Command:
     listed = " ".join(quote(i) for i in ids)
     names = " ".join(c.name for c in containers)
     return Command(
-        f"docker stop -t {int(spec.grace)} {listed} >/dev/null && docker rm -f -v {listed} >/dev/null" if ids else "true",
+        f"docker stop -t {int(spec.grace)} {listed} >/dev/null && docker rm -f -v {listed} >/dev/null"
+        if ids
+        else "true",
         changes=f"old containers of {spec.name}",
         timeout=spec.grace + 60,
         title=f"docker stop -t {int(spec.grace)} {names}; docker rm {names}",

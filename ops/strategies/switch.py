@@ -87,7 +87,14 @@ def plan_switch(
         orphans = tuple(c for c in view.containers if c.service not in release.services)
         if orphans:
             names = sorted({c.service for c in orphans})
-            steps.append(Act(f"remove {', '.join(names)}", lambda view: (removal(orphans),), refresh=True, expect=lambda view: view.without(orphans)))
+            steps.append(
+                Act(
+                    f"remove {', '.join(names)}",
+                    lambda view: (removal(orphans),),
+                    refresh=True,
+                    expect=lambda view: view.without(orphans),
+                )
+            )
     return tuple(steps)
 
 
@@ -96,14 +103,20 @@ def removal(containers: tuple[Container, ...]) -> Command:
     return command("docker", "rm", "-f", *(c.id for c in containers), changes="containers", timeout=120)
 
 
-def effects(release: Release, switch: Switch, view: View, *, proxy_changed: bool = False) -> tuple[Effect, ...]:
+def effects(
+    release: Release, switch: Switch, view: View, *, proxy_changed: bool = False
+) -> tuple[Effect, ...]:
     """Return for each service what the switch means to those who use it."""
     found = []
     proxy = switch.proxy.service if switch.proxy else None
     for name, spec in release.services.items():
         if settled(spec, view):
             reloaded = name == proxy and proxy_changed
-            found.append(Effect(name, "reloaded: new configuration, nobody waits" if reloaded else "untouched", reloaded))
+            found.append(
+                Effect(
+                    name, "reloaded: new configuration, nobody waits" if reloaded else "untouched", reloaded
+                )
+            )
             continue
         present = view.of(name)
         if not present:

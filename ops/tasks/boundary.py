@@ -34,7 +34,9 @@ class Answer:
     exit_code: int = 0
 
 
-def task(*, help: Mapping[str, str] | None = None, name: str | None = None, default: bool = False) -> Callable[[Callable[..., Answer | None]], Any]:
+def task(
+    *, help: Mapping[str, str] | None = None, name: str | None = None, default: bool = False
+) -> Callable[[Callable[..., Answer | None]], Any]:
     """Return a decorator that makes an Invoke task of a function which returns an `Answer`.
 
     The function's parameters are all options with defaults. `json` and `quiet` are honoured here: one document on
@@ -83,7 +85,9 @@ def document(answer: Answer, action: str, error: OpsError | None = None, code: i
             "left_behind": error.left_behind,
             "next_step": error.next_step,
         }
-    return json_module.dumps(head | fields | {"data": _plain(answer.data), "error": told}, indent=2, ensure_ascii=False)
+    return json_module.dumps(
+        head | fields | {"data": _plain(answer.data), "error": told}, indent=2, ensure_ascii=False
+    )
 
 
 def explain(error: OpsError) -> str:
@@ -107,7 +111,9 @@ def confirm(question: str, expected: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"this asks {question!r} and there is no terminal", next_step="add --yes to answer in advance")
+        raise UsageError(
+            f"this asks {question!r} and there is no terminal", next_step="add --yes to answer in advance"
+        )
     if input(f"{question} ").strip() != expected:
         raise UsageError("not confirmed; nothing was done")
 

@@ -33,7 +33,7 @@ def deploy(
     servers: str = "",
     state_host: str = "",
     resume: bool = False,
-    wait: float = 0.0,
+    wait: int = 0,
     allow_dirty: bool = False,
     yes: bool = False,
     dry_run: bool = False,
@@ -90,7 +90,7 @@ def rollback(
     servers: str = "",
     state_host: str = "",
     secrets_of_release: bool = False,
-    wait: float = 0.0,
+    wait: int = 0,
     yes: bool = False,
     dry_run: bool = False,
     json: bool = False,
@@ -162,7 +162,11 @@ def unlock(
     target = _environment(env, stack)
     confirm(f"Remove the lock of {target.settings.environment}? (yes)", "yes", yes=yes)
     holder = target.unlock(force=force, state_host=state_host or None)
-    text = f"Removed the lock of run {holder.run_id} ({holder.action} by {holder.who})." if holder else "There was no lock."
+    text = (
+        f"Removed the lock of run {holder.run_id} ({holder.action} by {holder.who})."
+        if holder
+        else "There was no lock."
+    )
     return Answer(text, data=holder)
 
 
@@ -203,5 +207,3 @@ def _reporter(target: Environment, json: bool, quiet: bool, late: bool = False) 
         yield reporter
     finally:
         reporter.close()
-
-

@@ -73,7 +73,9 @@ class Live:
         self._phase = ""
         self._hosts: dict[str, tuple[str, float, bool]] = {}
         self._console = Console(highlight=False)
-        self._live = RichLive(console=self._console, refresh_per_second=8, transient=True, get_renderable=self._draw)
+        self._live = RichLive(
+            console=self._console, refresh_per_second=8, transient=True, get_renderable=self._draw
+        )
         self._live.start()
 
     def phase(self, phase: Phase) -> None:
@@ -112,5 +114,7 @@ class Live:
         grid.add_row(Spinner("dots"), f"{self._phase}", f"[dim]{now - self._begun:.0f} s[/dim]")
         for host, (title, since, done) in list(self._hosts.items()):
             mark = "[green]✓[/green]" if done else " "
-            grid.add_row(mark, f"[bold]{host}[/bold]", title if done else f"{title} [dim]{now - since:.0f} s[/dim]")
+            grid.add_row(
+                mark, f"[bold]{host}[/bold]", title if done else f"{title} [dim]{now - since:.0f} s[/dim]"
+            )
         return grid

@@ -23,7 +23,8 @@ def _collections() -> Collection:
 
     root = Collection()
     root.add_task(config.init)
-    for name in ("build", "config", "deploy", "sandbox", "servers", "stack"):
+    root.add_collection(Collection("config", config.check, config.show))
+    for name in ("build", "deploy", "sandbox", "servers", "stack"):
         try:
             module = importlib.import_module(f"ops.tasks.{name}")
         except ImportError:

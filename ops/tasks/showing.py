@@ -35,7 +35,9 @@ def plan_text(plan: DeployPlan, *, commands: bool = True) -> str:
     revision = f" (revision {plan.revision[:12]})" if plan.revision else ""
     lines = [f"Plan: {plan.stack} {plan.environment} -> version {plan.version}{revision}"]
     for warning in plan.warnings:
-        lines += textwrap.wrap(f"warning: {warning}", shutil.get_terminal_size((120, 24)).columns, subsequent_indent="  ")
+        lines += textwrap.wrap(
+            f"warning: {warning}", shutil.get_terminal_size((120, 24)).columns, subsequent_indent="  "
+        )
     if plan.nothing_to_do:
         return "\n".join([*lines, "Nothing to do: every server runs this version with this content."])
     lines.append("")
@@ -71,7 +73,9 @@ def outcome_text(outcome: Outcome) -> str:
     results = {target.result for target in outcome.targets.values()}
     seconds = f" in {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
     if results == {"unchanged"} and outcome.action == "deploy":
-        head = f"Nothing to do: {outcome.stack} {outcome.environment} runs {outcome.version} already{seconds}."
+        head = (
+            f"Nothing to do: {outcome.stack} {outcome.environment} runs {outcome.version} already{seconds}."
+        )
     else:
         done = {"deploy": "Deployed", "deploy.rollback": "Rolled back"}.get(outcome.action, "Done:")
         to = f" to {outcome.version}" if outcome.action == "deploy.rollback" else f" {outcome.version or ''}"
@@ -80,7 +84,9 @@ def outcome_text(outcome: Outcome) -> str:
         [
             name,
             target.result,
-            f"{target.previous or 'nothing'} -> {target.release or 'nothing'}" if target.previous != target.release else f"{target.release}",
+            f"{target.previous or 'nothing'} -> {target.release or 'nothing'}"
+            if target.previous != target.release
+            else f"{target.release}",
         ]
         for name, target in outcome.targets.items()
     ]
@@ -93,10 +99,15 @@ def outcome_text(outcome: Outcome) -> str:
 
 def rollback_text(plan: RollbackPlan) -> str:
     """Return where a rollback goes."""
-    rows = [[name, f"{plan.serving[name] or 'nothing'} -> {target or 'nothing'}"] for name, target in plan.targets.items()]
+    rows = [
+        [name, f"{plan.serving[name] or 'nothing'} -> {target or 'nothing'}"]
+        for name, target in plan.targets.items()
+    ]
     lines = ["Rollback", table(rows, "  ")]
     if plan.migrated_since:
-        lines.append("The schema stays as it is; these releases migrated it since: " + ", ".join(plan.migrated_since))
+        lines.append(
+            "The schema stays as it is; these releases migrated it since: " + ", ".join(plan.migrated_since)
+        )
     return "\n".join(lines)
 
 
@@ -112,16 +123,25 @@ def status_text(status: Status) -> str:
             continue
         lines.append(f"  {name}: version {server.version}, release {server.release}")
         rows = [
-            [service.name, f"{service.running}/{service.wanted} running", service.health, service.note or service.image]
+            [
+                service.name,
+                f"{service.running}/{service.wanted} running",
+                service.health,
+                service.note or service.image,
+            ]
             for service in server.services
         ]
         lines.append(table(rows, "    "))
     if status.locked_by is not None:
         holder = status.locked_by
         state = f"dead for {status.heartbeat_age:.0f} s" if status.stale else "alive"
-        lines.append(f"Locked: {holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at} ({state})")
+        lines.append(
+            f"Locked: {holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at} ({state})"
+        )
         if status.stale:
-            lines.append(f"Next: inv deploy --env {status.environment} --stack {status.stack} --resume, or inv deploy.rollback")
+            lines.append(
+                f"Next: inv deploy --env {status.environment} --stack {status.stack} --resume, or inv deploy.rollback"
+            )
     lines.append("All servers agree." if status.agree else "Not as it should be: see above.")
     return "\n".join(lines)
 

@@ -41,13 +41,19 @@ def ps(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer
         follow="Go on until interrupted.",
     )
 )
-def logs(c: Context, env: str = "", stack: str = "", service: str = "", tail: int = 50, follow: bool = False) -> None:
+def logs(
+    c: Context, env: str = "", stack: str = "", service: str = "", tail: int = 50, follow: bool = False
+) -> None:
     """Show what services write, the server in front of each line."""
-    _environment(env, stack).logs(names(service), tail=tail, follow=follow, write=lambda line: print(line, flush=True))
+    _environment(env, stack).logs(
+        names(service), tail=tail, follow=follow, write=lambda line: print(line, flush=True)
+    )
 
 
 @task(help=helps(*_CHANGE))
-def up(c: Context, env: str = "", stack: str = "", wait: float = 0.0, json: bool = False, quiet: bool = False) -> Answer:
+def up(
+    c: Context, env: str = "", stack: str = "", wait: int = 0, json: bool = False, quiet: bool = False
+) -> Answer:
     """Start what is stopped or missing of the release that serves."""
     return _changed(env, stack, json, quiet, lambda target, reporter: target.up(wait=wait, reporter=reporter))
 
@@ -57,14 +63,16 @@ def down(
     c: Context,
     env: str = "",
     stack: str = "",
-    wait: float = 0.0,
+    wait: int = 0,
     yes: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Stop the stack and remove its containers; volumes and releases stay."""
     confirm(f"Take {stack or 'the stack'} down in {env}? Nothing serves then. (yes)", "yes", yes=yes)
-    return _changed(env, stack, json, quiet, lambda target, reporter: target.down(wait=wait, reporter=reporter))
+    return _changed(
+        env, stack, json, quiet, lambda target, reporter: target.down(wait=wait, reporter=reporter)
+    )
 
 
 @task(help=helps(*_CHANGE, service="Services, with commas between (default: all)."))
@@ -73,13 +81,15 @@ def restart(
     env: str = "",
     stack: str = "",
     service: str = "",
-    wait: float = 0.0,
+    wait: int = 0,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Restart services where they run; requests in flight may be lost."""
     chosen = names(service)
-    return _changed(env, stack, json, quiet, lambda target, reporter: target.restart(chosen, wait=wait, reporter=reporter))
+    return _changed(
+        env, stack, json, quiet, lambda target, reporter: target.restart(chosen, wait=wait, reporter=reporter)
+    )
 
 
 @task(help=helps(*_CHANGE, "service", replicas="Containers on each server that runs it."))
@@ -89,15 +99,21 @@ def scale(
     stack: str = "",
     service: str = "",
     replicas: int = -1,
-    wait: float = 0.0,
+    wait: int = 0,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Set a service's number of containers, until the next deploy."""
     if not service or replicas < 0:
-        raise UsageError("--service and --replicas are needed", next_step="inv stack.scale --service api --replicas 4")
+        raise UsageError(
+            "--service and --replicas are needed", next_step="inv stack.scale --service api --replicas 4"
+        )
     return _changed(
-        env, stack, json, quiet, lambda target, reporter: target.scale(service, replicas, wait=wait, reporter=reporter)
+        env,
+        stack,
+        json,
+        quiet,
+        lambda target, reporter: target.scale(service, replicas, wait=wait, reporter=reporter),
     )
 
 
@@ -105,10 +121,14 @@ def scale(
     name="exec",
     help=helps("env", "stack", "service", "server", command="Command line, run by sh inside the container."),
 )
-def exec_(c: Context, env: str = "", stack: str = "", service: str = "", command: str = "", server: str = "") -> Answer:
+def exec_(
+    c: Context, env: str = "", stack: str = "", service: str = "", command: str = "", server: str = ""
+) -> Answer:
     """Run a command in a container, with a terminal when there is one."""
     if not service or not command:
-        raise UsageError("--service and --command are needed", next_step="inv stack.exec --service web --command 'ls -l'")
+        raise UsageError(
+            "--service and --command are needed", next_step="inv stack.exec --service web --command 'ls -l'"
+        )
     return Answer(exit_code=_environment(env, stack).execute(service, command, server=server or None))
 
 
@@ -118,7 +138,7 @@ def remove(
     env: str = "",
     stack: str = "",
     volumes: bool = False,
-    wait: float = 0.0,
+    wait: int = 0,
     yes: bool = False,
     json: bool = False,
     quiet: bool = False,
@@ -127,8 +147,12 @@ def remove(
     target = _environment(env, stack)
     what = "its DATA and everything else" if volumes else "everything but its data volumes"
     name = target.settings.environment
-    confirm(f"Remove {target.settings.stack} from {name}: {what}. Type the environment's name:", name, yes=yes)
-    return _changed(env, stack, json, quiet, lambda t, reporter: t.remove(volumes=volumes, wait=wait, reporter=reporter))
+    confirm(
+        f"Remove {target.settings.stack} from {name}: {what}. Type the environment's name:", name, yes=yes
+    )
+    return _changed(
+        env, stack, json, quiet, lambda t, reporter: t.remove(volumes=volumes, wait=wait, reporter=reporter)
+    )
 
 
 def _environment(env: str, stack: str) -> Environment:

@@ -161,7 +161,11 @@ def images(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> 
         subprocess.run(
             ["docker", "buildx", "build", "--push", "-q", "--build-arg", f"VERSION={version}"]
             + ["-t", f"{sandbox.registry}/{repository}:{version}", str(folder / "web")],
-            env={**os.environ, "DOCKER_HOST": f"unix://{sandbox.builder_socket}", "DOCKER_CONFIG": str(logins)},
+            env={
+                **os.environ,
+                "DOCKER_HOST": f"unix://{sandbox.builder_socket}",
+                "DOCKER_CONFIG": str(logins),
+            },
             check=True,
             capture_output=True,
             timeout=600,
