@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ops.build.client import client_environment, private_folder
-from ops.build.definitions import Definition
 from ops.build.logins import build_logins
 from ops.build.making import Bench
 from ops.build.planning import Prepared, prepare
 from ops.build.results import Built, BuiltImage
 from ops.build.scheduling import in_order
+from ops.build.sections import Definition
 from ops.build.throwaway import throwaway_registry
 from ops.commands import Redactor, Secret
 from ops.config import Settings, Version
@@ -132,8 +132,8 @@ def _finished(
     for service, reference in prepared.references.items():
         if reference in made:
             targets[service] = Target("service", "changed", seconds=made[reference].seconds)
-        elif reference in failed:
-            targets[service] = Target("service", "failed")
+        else:
+            targets[service] = Target("service", "failed" if reference in failed else "unchanged")
     digests = {
         service: digest
         for service, reference in prepared.references.items()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ops.build.definitions import BuildSecret, Definition
+from ops.build.sections import BuildSecret, Definition
 
 __all__ = ["client_environment", "private_folder", "secret_files"]
 

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
-from ops.build.definitions import Definition
+from ops.build.sections import Definition
 from ops.commands import Command, command, quote
 from ops.commands.quoting import quote_all
 

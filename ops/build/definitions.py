@@ -1,54 +1,18 @@
-"""From the compose files' `build:` sections to what is built, under which name, and what forbids it."""
+"""From the compose files to what is built, and what forbids it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from ops.build.exposure import exposed_secrets, hidden
-from ops.build.options import option_words, unused_keys
-from ops.commands import Secret
+from ops.build.exposure import exposed_secrets
+from ops.build.options import unused_keys
+from ops.build.sections import Definition, bases, read_section
 from ops.config import Settings, Version
-from ops.engines.desired import image_reference
 from ops.errors import ConfigError, OpsError, Problem, UsageError
 
-__all__ = ["BuildSecret", "Definition", "define", "one_for_each_name"]
-
-_SERVICE = "service:"
-
-
-@dataclass(frozen=True)
-class BuildSecret:
-    """A BuildKit secret: a file of the user's, or the value of a variable."""
-
-    id: str
-    file: str = ""
-    value: Secret | None = None
-
-
-@dataclass(frozen=True)
-class Definition:
-    """One image to build. `dockerfile` is a path as buildx takes it, or empty with its text in `inline`.
-
-    `contexts` are the named ones; `needs` are the references of other services' images, built before this one.
-    `options` are words of the command line that the compose file asks for.
-    """
-
-    service: str
-    reference: str
-    context: str
-    dockerfile: str = ""
-    inline: str = ""
-    target: str = ""
-    args: tuple[tuple[str, str], ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
-    platforms: tuple[str, ...] = ()
-    contexts: tuple[tuple[str, str], ...] = ()
-    needs: tuple[str, ...] = ()
-    secrets: tuple[BuildSecret, ...] = ()
-    options: tuple[str, ...] = ()
+__all__ = ["define", "one_for_each_name"]
 
 
 def define(
@@ -71,9 +35,9 @@ def define(
         if name in found:
             continue
         faults += exposed_secrets(settings, name, buildable[name]["build"])
-        definition = _definition(settings, name, buildable, model, version, created, faults)
+        definition = read_section(settings, name, buildable, model, version, created, faults)
         found[name] = definition
-        waiting += [base for base in _bases(buildable[name]["build"]).values() if base in buildable]
+        waiting += [base for base in bases(buildable[name]["build"]).values() if base in buildable]
         warnings += unused_keys(name, buildable[name]["build"], definition.reference)
     faults += _twice(found)
     if faults:
@@ -94,127 +58,6 @@ def _known(services: Sequence[str], everything: Mapping[str, Any], buildable: Ma
             )
             known = ", ".join(buildable) or "none"
             raise UsageError(f"service {name} {why}", next_step=f"services that are built: {known}")
-
-
-def _definition(
-    settings: Settings,
-    name: str,
-    buildable: Mapping[str, Any],
-    model: Mapping[str, Any],
-    version: Version,
-    created: str,
-    faults: list[OpsError],
-) -> Definition:
-    service = buildable[name]
-    build: Mapping[str, Any] = service["build"]
-    reference, _ = image_reference(settings, name, service, version.version)
-    contexts: dict[str, str] = dict(build.get("additional_contexts") or {})
-    needs = []
-    for key, base in _bases(build).items():
-        if base not in buildable:
-            faults.append(
-                ConfigError(f"its context {key} is the image of {base}, which builds none", target=name)
-            )
-            continue
-        needs.append(image_reference(settings, base, buildable[base], version.version)[0])
-        contexts[key] = f"docker-image://{needs[-1]}"
-    context = str(build.get("context") or settings.folder)
-    inline = build.get("dockerfile_inline") or ""
-    dockerfile = "" if inline else _dockerfile(name, context, build.get("dockerfile") or "Dockerfile", faults)
-    return Definition(
-        service=name,
-        reference=reference,
-        context=context,
-        dockerfile=dockerfile,
-        inline=inline,
-        target=build.get("target") or "",
-        args=tuple(_arguments(settings, name, build, version, faults).items()),
-        labels=tuple(_labels(settings, name, build, version, created).items()),
-        platforms=settings.config.build.platforms or tuple(build.get("platforms") or ()),
-        contexts=tuple(contexts.items()),
-        needs=tuple(dict.fromkeys(needs)),
-        secrets=tuple(_secrets(settings, name, build, model, faults)),
-        options=option_words(build),
-    )
-
-
-def _bases(build: Mapping[str, Any]) -> dict[str, str]:
-    """Return the named contexts that are images of other services (`base: service:base`)."""
-    named = (build.get("additional_contexts") or {}).items()
-    return {key: value.removeprefix(_SERVICE) for key, value in named if value.startswith(_SERVICE)}
-
-
-def _dockerfile(name: str, context: str, written: str, faults: list[OpsError]) -> str:
-    if not Path(context).is_absolute():
-        return written  # a repository that BuildKit fetches: the path is one inside it
-    path = Path(context, written)
-    if not Path(context).is_dir():
-        faults.append(ConfigError(f"its build context {context} does not exist", target=name))
-    elif not path.is_file():
-        faults.append(ConfigError(f"there is no {path}", target=name))
-    return str(path)
-
-
-def _arguments(
-    settings: Settings, name: str, build: Mapping[str, Any], version: Version, faults: list[OpsError]
-) -> dict[str, str]:
-    found = {key: str(value) for key, value in (build.get("args") or {}).items() if value is not None}
-    for key, written in settings.config.build.args.items():
-        value = settings.values.resolve(written)
-        if isinstance(value, Secret):
-            faults.append(hidden(f"[build] args.{key} of ops.toml", written.removeprefix("env:"), name))
-        else:
-            found[key] = value
-    found["VERSION"] = version.version
-    if version.revision:
-        found["REVISION"] = version.revision
-    return found
-
-
-def _labels(
-    settings: Settings, name: str, build: Mapping[str, Any], version: Version, created: str
-) -> dict[str, str]:
-    """The compose file's own, and the keys that the OCI image specification reserves for these facts."""
-    found = {key: str(value) for key, value in (build.get("labels") or {}).items()}
-    found["org.opencontainers.image.title"] = f"{settings.stack}/{name}"
-    found["org.opencontainers.image.version"] = version.version
-    if version.revision:
-        found["org.opencontainers.image.revision"] = version.revision
-    found["org.opencontainers.image.created"] = created
-    return found
-
-
-def _secrets(
-    settings: Settings, name: str, build: Mapping[str, Any], model: Mapping[str, Any], faults: list[OpsError]
-) -> list[BuildSecret]:
-    found = []
-    for entry in build.get("secrets") or ():
-        source = entry["source"]
-        definition = (model.get("secrets") or {}).get(source) or {}
-        secret = BuildSecret(entry.get("target") or source)
-        if definition.get("file"):
-            if not Path(definition["file"]).is_file():
-                faults.append(
-                    ConfigError(f"its build secret {source}: no file {definition['file']}", target=name)
-                )
-            found.append(replace(secret, file=definition["file"]))
-        elif variable := definition.get("environment"):
-            text = settings.values.text(variable)
-            if text is None:
-                where = f"[secrets] required of ops.toml, and give {variable} a value"
-                faults.append(
-                    ConfigError(
-                        f"its build secret {source}: {variable} has no value",
-                        target=name,
-                        next_step=f"name it under {where}",
-                    )
-                )
-            found.append(replace(secret, value=Secret(text or "")))
-        else:
-            faults.append(
-                ConfigError(f"its build secret {source} is neither a file nor a variable", target=name)
-            )
-    return found
 
 
 def _twice(found: Mapping[str, Definition]) -> list[OpsError]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ops.build.definitions import Definition
+from ops.build.sections import Definition
 from ops.config import Settings
 from ops.config.logins import DOCKER_HUB, credentials, registry_of
 from ops.errors import ConfigError

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ops.build.client import secret_files
 from ops.build.commands import build_command, digest_query, push_command, pushed_by_engine, pushed_digest
-from ops.build.definitions import Definition
 from ops.build.failures import build_failed, push_failed
 from ops.build.output import BuildOutput
 from ops.build.planning import Way
 from ops.build.results import BuiltImage
+from ops.build.sections import Definition
 from ops.commands import Command, Redactor
 from ops.config import Settings
 from ops.hosts import Host

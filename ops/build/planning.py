@@ -9,8 +9,9 @@ from typing import Literal
 
 from ops.build.client import private_folder
 from ops.build.commands import build_command, push_command
-from ops.build.definitions import Definition, define, one_for_each_name
+from ops.build.definitions import define, one_for_each_name
 from ops.build.rendering import resolved_model
+from ops.build.sections import Definition
 from ops.config import Settings, Version, git_revision
 from ops.errors import UsageError
 from ops.hosts import Host

@@ -54,16 +54,23 @@ class RegistryContainer:
         """The volume that keeps the layers for the next time."""
         return f"opsbook-registry-{self.stack}"
 
+    def engine_address(self) -> str:
+        """Return where the docker client looks for its engine; empty when it cannot tell."""
+        result = self.host.run(
+            command("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+        )
+        return result.stdout.strip() if result.ok else ""
+
     def find(self) -> Found | None:
         """Return the container that is there, or None; raises FailedUnchanged when no engine answers."""
         result = self.host.run(
             Command(
-                f"docker ps -aq --no-trunc --filter {quote(f'name=^/{self.name}$')} | "
-                f"xargs -r docker inspect --format {quote(_INSPECT)}",
+                f"ids=$(docker ps -aq --no-trunc --filter {quote(f'name=^/{self.name}$')}) || exit 1; "
+                f'[ -z "$ids" ] || docker inspect --format {quote(_INSPECT)} $ids',
                 title="docker inspect",
             )
         )
-        if not result.ok or (result.stderr and not result.stdout.strip()):
+        if not result.ok:
             raise FailedUnchanged(
                 f"the throw-away registry needs a Docker engine on this machine: {result.last_lines}",
                 next_step="start Docker here, or set [build] registry in ops.toml",

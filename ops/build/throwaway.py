@@ -7,15 +7,18 @@ leads; engines need no certificate for 127.0.0.0/8.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 from ops.build.registry_container import RegistryContainer, elsewhere, registry_image
 from ops.build.users import Users, lock_folder
 from ops.config import Settings
 from ops.config.closure import read_files
 from ops.config.folder import load_yaml
-from ops.errors import FailedUnchanged, OpsError, Problem
+from ops.errors import FailedUnchanged, Locked, OpsError, Problem
 from ops.hosts import Cancellation, Host
 from ops.hosts.fleet import each
 
@@ -37,22 +40,8 @@ def serve_images(
         if not needed:
             yield
             return
-        port = settings.config.build.forward_port
         with throwaway_registry(settings, local, cancellation), ExitStack() as forwards:
-
-            def forward(name: str, host: Host) -> AbstractContextManager[None]:
-                opened = host.expose(port, port)
-                opened.__enter__()
-                return opened
-
-            faults = []
-            for name, answer in each(hosts, forward).items():
-                if isinstance(answer, OpsError):
-                    faults.append(_not_forwarded(answer, name, port))
-                else:
-                    forwards.push(answer)
-            if faults:
-                raise faults[0] if len(faults) == 1 else Problem(faults)
+            _forward_all(hosts, settings.config.build.forward_port, forwards)
             yield
 
     return serving
@@ -72,19 +61,33 @@ def throwaway_registry(
     port = settings.config.build.forward_port
     users = Users(lock_folder(), port)
     registry = RegistryContainer(local.with_cancellation(cancellation), settings.stack, port)
+    # Whatever ends the run must not keep the registry from being cleared away.
+    fresh = Cancellation()
+    leaving = replace(registry, host=local.with_cancellation(fresh))
     _refuse_remote(registry)
-    try:
-        with users.turn(cancellation):
-            users.join()
+    with users.turn(cancellation):
+        users.join()
+        try:
             _have_running(registry, users, cancellation)
+        except BaseException:
+            _part(leaving, users)
+            raise
+    try:
         yield
     finally:
-        # Whatever ended the run must not keep this from being cleared away.
-        fresh = Cancellation()
-        with users.turn(fresh):
-            if users.joined and users.alone:
-                RegistryContainer(local.with_cancellation(fresh), settings.stack, port).remove()
-            users.leave()
+        with suppress(Locked), users.turn(fresh):
+            _part(leaving, users)
+        users.leave()
+
+
+def _part(registry: RegistryContainer, users: Users) -> None:
+    """Use the registry no more; the last user removes it, and never one that is another's."""
+    with suppress(OpsError):  # an engine that is gone took it along, and what stays the next run replaces
+        if users.alone:
+            found = registry.find()
+            if found is not None and found.owner == str(os.getuid()) and found.stack == registry.stack:
+                registry.remove()
+    users.leave()
 
 
 def _have_running(registry: RegistryContainer, users: Users, cancellation: Cancellation) -> None:
@@ -107,12 +110,9 @@ def _have_running(registry: RegistryContainer, users: Users, cancellation: Cance
 
 def _refuse_remote(registry: RegistryContainer) -> None:
     """An engine reached by SSH or another machine's address; one behind a socket shows itself by not answering."""
-    address = registry.engine_address()
-    scheme, _, rest = address.partition("://")
-    name = rest.rpartition(":")[0].strip("[]") or rest
-    if scheme in ("ssh", "http", "https") or (
-        scheme == "tcp" and not (name == "localhost" or name.startswith("127.") or name == "::1")
-    ):
+    where = urlsplit(registry.engine_address())
+    loopback = where.hostname in ("localhost", "::1") or (where.hostname or "").startswith("127.")
+    if where.scheme == "ssh" or (where.scheme in ("tcp", "http", "https") and not loopback):
         raise elsewhere(registry.port)
 
 
@@ -123,13 +123,29 @@ def _taken(registry: RegistryContainer, by: str) -> FailedUnchanged:
     )
 
 
-def _not_forwarded(error: OpsError, name: str, port: int) -> OpsError:
+def _forward_all(hosts: Mapping[str, Host], port: int, forwards: ExitStack) -> None:
+    """Open the reverse forward on every server at once; `forwards` closes each, also when others fail."""
+    registering = threading.Lock()
+
+    def forward(host: Host) -> None:
+        opened = host.expose(port, port)
+        opened.__enter__()
+        with registering:
+            forwards.push(opened)
+
+    faults = [
+        _refused(answer, port) for answer in each(hosts, forward).values() if isinstance(answer, OpsError)
+    ]
+    if faults:
+        raise faults[0] if len(faults) == 1 else Problem(faults)
+
+
+def _refused(error: OpsError, port: int) -> OpsError:
     if error.exit_code == FailedUnchanged.exit_code:
+        other = f"or set [build] forward_port in ops.toml to a port other than {port}, and build anew"
         error.next_step = (
-            error.next_step
-            or f"is port {port} in use on {name}? set another [build] forward_port in ops.toml"
+            f"{error.next_step},\n{other}" if error.next_step else f"free port {port} there, {other}"
         )
-    error.target = error.target or name
     return error
 
 

@@ -74,7 +74,7 @@ def upload(
     )
     return Command(
         script,
-        stdin=tarball(dict((path, (path, data, mode)) for path, data, mode in entries).values()),
+        stdin=tarball({path: (path, data, mode) for path, data, mode in entries}.values()),
         changes=f"release {release.id}",
         timeout=300,
         title=f"write {layout.release(release.id)}/ (compose.yaml, .env, release.json)",

@@ -157,7 +157,6 @@ def parse_containers(text: str) -> tuple[Container, ...]:
 
 def host_queries(layout: Layout, project: str) -> tuple[Command, ...]:
     """Return the questions whose answers `read_facts` takes, in its order; they go in one round trip."""
-    root = quote(layout.root)
     return (
         Command(_machine_script(layout), title="docker info; docker compose version; df"),
         containers_query(project),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 import time
@@ -63,7 +64,5 @@ def request(
 
 
 def _close(channel: Connection) -> None:
-    try:
+    with contextlib.suppress(OSError):
         channel.close()
-    except OSError:
-        pass

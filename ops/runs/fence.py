@@ -30,12 +30,13 @@ class Fence:
 
 
 def raise_fence(layout: Layout, fence: Fence) -> Command:
-    """Return the command by which a server accepts a run and refuses all earlier ones.
+    """Return the command by which a server accepts a run, with the folders that it writes to, and refuses all earlier ones.
 
     It waits for commands of the earlier run that are under way, at most a minute.
     """
     return Command(
-        f"umask 077; mkdir -p {quote(layout.root)} && cd {quote(layout.root)} || exit 1; exec 9>>.fence.lock; "
+        f"umask 077; mkdir -p {quote(layout.root)} && cd {quote(layout.root)} && mkdir -p releases files shared proxy || exit 1; "
+        "exec 9>>.fence.lock; "
         f"flock -x -w 60 9 || {{ echo 'a command of an earlier run is still at work here' >&2; exit {BUSY}; }}; "
         f"old=$(cut -d' ' -f1 fence 2>/dev/null); [ \"${{old:-0}}\" -lt {fence.token} ] || exit {FENCED}; "
         f"printf '%s\\n' {quote(fence.text)} > fence",

@@ -35,7 +35,10 @@ class Answer:
 
 
 def task(
-    *, help: Mapping[str, str] | None = None, name: str | None = None, default: bool = False
+    *,
+    help: Mapping[str, str] | None = None,  # noqa: A002  as Invoke's own decorator calls it
+    name: str | None = None,
+    default: bool = False,
 ) -> Callable[[Callable[..., Answer | None]], Any]:
     """Return a decorator that makes an Invoke task of a function which returns an `Answer`.
 

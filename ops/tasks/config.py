@@ -106,8 +106,8 @@ def _renderer(server: Server | None) -> Iterator[Callable[[Command], Result] | N
         from ops.hosts.fleet import Fleet
 
         config = StackConfig(servers={"app": server})
-        with Fleet(config, Path.cwd(), "init", Cancellation(), names=("app",)) as hosts:
-            yield hosts["app"].run
+        with Fleet(config, Path.cwd(), "init", Cancellation()) as fleet:
+            yield fleet["app"].run
     elif shutil.which("docker") is None:
         yield None
     else:

@@ -159,8 +159,10 @@ def images(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> 
             assert change(text) != text, "the change changes nothing"
             path.write_text(change(text))
         subprocess.run(
-            ["docker", "buildx", "build", "--push", "-q", "--build-arg", f"VERSION={version}"]
-            + ["-t", f"{sandbox.registry}/{repository}:{version}", str(folder / "web")],
+            [
+                *("docker", "buildx", "build", "--push", "-q", "--build-arg", f"VERSION={version}"),
+                *("-t", f"{sandbox.registry}/{repository}:{version}", str(folder / "web")),
+            ],
             env={
                 **os.environ,
                 "DOCKER_HOST": f"unix://{sandbox.builder_socket}",

@@ -1,0 +1,47 @@
+"""Runs the parts that are named, all without a name, and then writes docs/performance.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from bench import deploying, fleet, listing
+
+PARTS = {
+    "list": ("`inv --list` against a bare Invoke program", listing.report),
+    "deploy": ("One changed service on one server", deploying.report),
+    "latency": ("The same with 50 ms of latency", deploying.latency_report),
+    "fleet": ("Twenty servers", fleet.report),
+}
+
+
+def main(names: list[str]) -> int:
+    """Measure, print, and for a whole run write the page; return 1 when a limit does not hold."""
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        print(f"bench: unknown part {unknown[0]}; known: {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    page = [
+        "# Performance",
+        "",
+        "Written by `scripts/bench`. Ratios of medians, measured side by side in one run; seconds are of one machine and one",
+        f"day ({os.cpu_count()} cores, Python {platform.python_version()}) and mean nothing by themselves.",
+    ]
+    held = True
+    for name in names or PARTS:
+        title, report = PARTS[name]
+        print(f"== {title}", flush=True)
+        lines, holds = report()
+        verdict = "The limit holds." if holds else "**The limit does not hold.**"
+        print("\n".join([*lines, verdict]), flush=True)
+        page += ["", f"## {title}", "", *lines, "", verdict]
+        held = held and holds
+    if not names:
+        Path(__file__).parents[1].joinpath("docs/performance.md").write_text("\n".join(page) + "\n")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
