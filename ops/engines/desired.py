@@ -116,6 +116,9 @@ def desired(
         if not image:
             problems.append(ConfigError(f"service {name} has neither image nor build"))
         service.pop("build", None)
+        for key in ("command", "entrypoint"):
+            if service.get(key, "") is None:  # Compose writes what is not set as null
+                del service[key]
         service["image"] = pins.get(image, image)
         service.pop("pull_policy", None)
         _settle_mounts(name, service, folder, settings, layout, proxy, contents, problems)

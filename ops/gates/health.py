@@ -124,11 +124,28 @@ def _stop_at_crash(
             container.id, 0
         )
         if crashed:
-            how = "was restarted" if container.restarts else "ended"
+            again = " and was started again by Docker" if container.restarts else ""
+            code = _exit_code(host, container)
             raise GateFailed(
-                f"{container.name} {how} with exit code {container.exit_code}{_last_lines(host, container)}",
+                f"{container.name} ended with exit code {code}{again}{_last_lines(host, container)}",
                 target=host.name,
             )
+
+
+def _exit_code(host: Host, container: Container) -> str:
+    """Docker forgets the code of a container that it started again; the event of its end still has it."""
+    if not container.running:
+        return str(container.exit_code)
+    chosen = f"--filter container={quote(container.id)} --filter event=die"
+    result = host.run(
+        Command(
+            f"docker events --since 1h --until 0s {chosen} --format '{{{{.Actor.Attributes.exitCode}}}}'",
+            timeout=20,
+            title="docker events: how it ended",
+        )
+    )
+    codes = result.stdout.split()
+    return codes[-1] if codes else "unknown"
 
 
 def _late(

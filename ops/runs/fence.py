@@ -11,7 +11,7 @@ from ops.engines.layout import Layout
 from ops.errors import Locked
 from ops.hosts import Cancellation, Connection, Host
 
-__all__ = ["FENCED", "Fence", "FencedHost", "raise_fence"]
+__all__ = ["BUSY", "FENCED", "Fence", "FencedHost", "raise_fence"]
 
 FENCED, BUSY = 98, 97
 
@@ -100,8 +100,11 @@ class FencedHost:
     def _guard(self, command: Command) -> Command:
         if command.changes is None:
             return command
+        # Stdin comes to its end before the lock is taken: a laptop that freezes while it sends must not keep others out.
+        spool = 't=$(mktemp) && exec 8>"$t" 7<"$t" && rm -f "$t" && cat >&8 && exec 8>&- <&7 7<&- || exit 1; '
         # The shared lock is held while the command runs, so that a run that takes over waits for its end.
         script = (
+            f"{spool if command.stdin else ''}"
             f"exec 9>>{quote(self._layout.root + '/.fence.lock')} && flock -s -w 60 9 || exit {BUSY}; "
             f'[ "$(cat {quote(self._layout.fence)} 2>/dev/null)" = {quote(self._fence.text)} ] || exit {FENCED}; '
             f"{command.script}"

@@ -23,8 +23,10 @@ class Interruption:
         self._deferred = False
 
     def fresh(self) -> Cancellation:
-        """Return a new cancellation, for the way back; the next signal sets this one."""
+        """Return a new cancellation, for the way back; the next signal sets this one, a second one already has."""
         self.cancellation = Cancellation()
+        if self.twice:
+            self.cancellation.cancel()
         return self.cancellation
 
     @contextmanager

@@ -10,9 +10,16 @@ from ops.commands import Command, quote
 from ops.engines.layout import Layout
 from ops.errors import Locked, NeedsPerson, OpsError
 
-__all__ = ["HELD", "Holder", "acquire", "beat", "held_error", "release"]
+__all__ = ["AGE", "BUSY", "HELD", "Holder", "abandon", "acquire", "amend", "beat", "held_error", "release"]
 
-HELD = 75
+HELD, BUSY = 75, 97
+
+# Milliseconds since the last heartbeat, by the server's clock: whole seconds would let a run that lives look dead.
+AGE = (
+    "beat=$({ stat -c %.3Y locks/change/heartbeat || stat -c %.3Y locks/change; } 2>/dev/null | tr -d .,); "
+    "now=$(date +%s%3N); age=$(( now - ${beat:-$now} )); "
+)
+LONG = 10 * 365 * 86400.0  # seconds: older is a heartbeat that `abandon` put back to the epoch
 
 
 @dataclass(frozen=True)
@@ -47,31 +54,51 @@ def acquire(
     prints a fence token above `floor` and above all given before.
 
     `take_over` names a dead run whose lock may be taken once its heartbeat is `stale_after` seconds old by the
-    server's clock. Where another holds the lock it prints the heartbeat's age and the holder, and ends with HELD.
+    server's clock and no command of it is at work here any more (else: BUSY). Before the token it prints `dead` when
+    it took such a lock, `new` otherwise. Where another holds the lock it prints the heartbeat's age in milliseconds
+    and the holder, and ends with HELD.
     """
     claim = ""
     if take_over is not None:
+        dead = (
+            f'[ "$age" -ge {round(stale_after * 1000)} ] && '
+            f"{{ [ ! -e locks/change/holder.json ] || grep -qF {quote(take_over)} locks/change/holder.json; }}"
+        )
+        # Two may want it at once: who gets the fence's lock looks again, and the other finds a holder that lives.
         claim = (
-            f'if [ "$age" -ge {int(stale_after)} ] && '
-            f"{{ [ ! -e locks/change/holder.json ] || grep -qF {quote(take_over)} locks/change/holder.json; }}; then "
-            "mv locks/change locks/dead.$$ 2>/dev/null && rm -rf locks/dead.$$ && mkdir locks/change 2>/dev/null && got=1; fi; "
+            f"if {dead}; then flock -x -w 60 9 || {{ echo 'its last command is still at work here' >&2; exit {BUSY}; }}; "
+            f"{AGE} if {dead}; then got=dead; fi; fi; "
         )
     return Command(
         f"umask 077; mkdir -p {quote(layout.root)} && cd {quote(layout.root)} && mkdir -p locks releases files shared proxy || exit 1; "
-        "got=; mkdir locks/change 2>/dev/null && got=1; "
-        'if [ -z "$got" ]; then [ -d locks/change ] || exit 1; '
-        "age=$(( $(date +%s) - $(stat -c %Y locks/change/heartbeat 2>/dev/null || stat -c %Y locks/change) )); "
-        f"{claim}"
+        "exec 9>>.fence.lock || exit 1; "
+        "got=; mkdir locks/change 2>/dev/null && got=new; "
+        # Given back since the first try, or there is no right to make it: the second try tells.
+        '[ -n "$got" ] || [ -d locks/change ] || { mkdir locks/change && got=new; } || exit 1; '
+        f'if [ -z "$got" ]; then {AGE} {claim}'
         f'[ -n "$got" ] || {{ echo "$age"; cat locks/change/holder.json 2>/dev/null; exit {HELD}; }}; fi; '
-        "read -r line && printf '%s\\n' \"$line\" > locks/change/holder.json && : > locks/change/heartbeat || { rm -rf locks/change; exit 1; }; "
+        "back() { [ $got = dead ] || rm -rf locks/change; exit $1; }; "
+        "read -r line && printf '%s\\n' \"$line\" > locks/change/.holder && mv -f locks/change/.holder locks/change/holder.json "
+        "&& touch locks/change/heartbeat || back 1; "
         f't=$(cat locks/change.token 2>/dev/null || echo 0); [ "$t" -ge {floor} ] || t={floor}; t=$((t + 1)); '
-        'echo "$t" > locks/change.token || exit 1; exec 9>>.fence.lock; '
-        f"flock -x -w 60 9 || {{ rm -rf locks/change; echo 'a command of an earlier run is still at work here' >&2; exit 97; }}; "
-        f'printf \'%s %s\\n\' "$t" {quote(holder.run_id)} > fence && cat >> journal.jsonl && echo "$t"',
+        'echo "$t" > locks/change.token || back 1; '
+        f"flock -x -w 60 9 || {{ echo 'a command of an earlier run is still at work here' >&2; back {BUSY}; }}; "
+        f"printf '%s %s\\n' \"$t\" {quote(holder.run_id)} > fence && touch locks/change/heartbeat && "
+        'cat >> journal.jsonl && echo "$got $t"',
         stdin=f"{holder.to_json()}\n{entry}\n".encode(),
         changes="lock",
-        timeout=70,
+        timeout=140,
         title="take the lock",
+    )
+
+
+def amend(layout: Layout, holder: Holder) -> Command:
+    """Return the command that corrects what the lock says of its holder, once more is known behind the lock."""
+    return Command(
+        f"cd {quote(layout.lock)} && cat > .holder && mv -f .holder holder.json",
+        stdin=f"{holder.to_json()}\n".encode(),
+        changes="lock",
+        title="correct the lock's holder",
     )
 
 
@@ -94,10 +121,20 @@ def release(layout: Layout, entry: str) -> Command:
     )
 
 
+def abandon(layout: Layout, entry: str) -> Command:
+    """Return the command that writes the journal's last line and leaves the lock as that of a dead run, at once."""
+    return Command(
+        f"cd {quote(layout.root)} && printf '%s\\n' {quote(entry)} >> journal.jsonl && touch -d @0 locks/change/heartbeat",
+        changes="journal and lock",
+        timeout=15,
+        title="journal; mark the lock as left behind",
+    )
+
+
 def held_error(text: str, *, stale_after: float, environment: str, stack: str) -> OpsError:
     """Given what `acquire` printed, return the error: a living holder, or a run that died and the ways on."""
     first, _, rest = text.partition("\n")
-    age = float(first) if first.strip().isdigit() else 0.0
+    age = int(first) / 1000 if first.strip().isdigit() else 0.0
     holder = Holder.from_json(rest)
     where = f"--env {environment} --stack {stack}"
     told = (
@@ -110,9 +147,18 @@ def held_error(text: str, *, stale_after: float, environment: str, stack: str) -
             f"locked: {told}; last sign of life {age:.0f} s ago",
             next_step=f"wait for it (--wait SECONDS), or look: inv deploy.status {where}",
         )
-    return NeedsPerson(
-        f"an earlier run died: {told}; no sign of life for {age:.0f} s",
-        left_behind="its lock, and whatever it had done by then; the old release may serve beside parts of the new",
-        next_step=f"inv deploy {where} --resume   finishes it with the same version\n"
+    how = "was left unfinished" if age > LONG else f"died; no sign of life for {age:.0f} s"
+    steps = [
+        f"inv deploy {where} --resume   finishes it with the same version (--version for another)",
         f"inv deploy.rollback {where}   goes back to the release from before it",
+    ]
+    if holder is not None and holder.action == "deploy.rollback":
+        steps = [
+            f"inv deploy.rollback {where}   finishes it",
+            f"inv deploy {where} --resume --version VERSION   deploys in its place",
+        ]
+    return NeedsPerson(
+        f"an earlier run {how}: {told}",
+        left_behind="its lock, and whatever it had done by then; the old release may serve beside parts of the new",
+        next_step="\n".join(steps),
     )

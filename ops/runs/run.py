@@ -8,11 +8,12 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ops.commands import Command
 from ops.config import Settings
 from ops.config.models import Hook
 from ops.engines.layout import Layout
@@ -20,7 +21,7 @@ from ops.errors import FailedUnchanged, Locked, OpsError, Unreachable
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import each
 from ops.runs import lock
-from ops.runs.fence import FENCED, Fence, FencedHost, raise_fence
+from ops.runs.fence import BUSY, FENCED, Fence, FencedHost, raise_fence
 from ops.runs.hooks import HookFailed, hook_environment, run_on_host, run_on_operator
 from ops.runs.interruption import Interruption
 from ops.runs.journal import Entry, now
@@ -71,6 +72,7 @@ class Run:
     _begun: float = field(default_factory=time.monotonic)
     _alive: threading.Event = field(default_factory=threading.Event)
     _heart: threading.Thread | None = None
+    took_over: bool = False
     _fenced_off: bool = False
 
     @property
@@ -122,18 +124,22 @@ class Run:
         deadline = time.monotonic() + wait
         told = False
         while True:
-            result = host.run(
-                lock.acquire(
-                    self.layout,
-                    holder,
-                    self.journal("started", previous=holder.previous).to_json(),
-                    floor=floor,
-                    take_over=take_over,
-                    stale_after=config.lock.stale_after,
+            # Cut off in between, it might leave a lock that nobody knows to be his.
+            with self.interruption.deferred():
+                result = host.run(
+                    lock.acquire(
+                        self.layout,
+                        holder,
+                        self.journal("started", previous=holder.previous).to_json(),
+                        floor=floor,
+                        take_over=take_over,
+                        stale_after=config.lock.stale_after,
+                    )
                 )
-            )
             if result.ok:
                 break
+            if result.status == BUSY:
+                raise self._busy(self.state_host)
             if result.status != lock.HELD:
                 raise FailedUnchanged(
                     f"cannot take the lock: {result.last_lines}",
@@ -152,7 +158,9 @@ class Run:
                 self.reporter.say(f"{error}; waiting up to {wait:g} s")
                 told = True
             self.interruption.cancellation.wait(POLL)
-        self.fence = Fence(int(result.stdout.split()[-1]), self.run_id)
+        got, token = result.stdout.split()[-2:]
+        self.took_over = got == "dead"
+        self.fence = Fence(int(token), self.run_id)
         fence = self.fence
 
         def accept(host: Host) -> None:
@@ -160,6 +168,8 @@ class Run:
             answer = host.run(raise_fence(self.layout, fence))
             if answer.status == FENCED:
                 raise Locked("a later run is at work here", target=name)
+            if answer.status == BUSY:
+                raise self._busy(name)
             if not answer.ok:
                 raise FailedUnchanged(
                     f"cannot write to {self.layout.root}: {answer.last_lines}",
@@ -173,6 +183,21 @@ class Run:
         if faults:
             raise faults[0]
         return fence.token
+
+    def _busy(self, name: str) -> Locked:
+        return Locked(
+            "the last command of an earlier run is still at work here",
+            target=name,
+            next_step="wait for its end, then run this again",
+        )
+
+    def correct_holder(self, holder: lock.Holder) -> None:
+        """Say in the lock what is known only behind it, for whoever comes after this run should it die."""
+        result = self.state.run(lock.amend(self.layout, holder))
+        if not result.ok:
+            raise FailedUnchanged(
+                f"cannot write the lock's holder: {result.last_lines}", target=self.state_host
+            )
 
     def start_heartbeat(self) -> None:
         """Show signs of life in a thread, until `finish`."""
@@ -195,6 +220,20 @@ class Run:
 
     def finish(self, event: str, exit_code: int, message: str | None = None) -> None:
         """Stop the heartbeat, write the journal's last line, give the lock back. Never raises; what fails is a warning."""
+        self._end(event, exit_code, message, lock.release, "given back")
+
+    def abandon(self, event: str, exit_code: int, message: str | None = None) -> None:
+        """End as `finish` does, but leave the lock as that of a dead run: what it did waits for --resume or rollback."""
+        self._end(event, exit_code, message, lock.abandon, "marked")
+
+    def _end(
+        self,
+        event: str,
+        exit_code: int,
+        message: str | None,
+        command: Callable[[Layout, str], Command],
+        what: str,
+    ) -> None:
         self._alive.set()
         if self._heart is not None:
             self._heart.join(timeout=20)
@@ -204,18 +243,15 @@ class Run:
         entry = self.journal(event, exit_code=exit_code, seconds=self.seconds, message=text)
         try:
             result = self.with_cancellation(Cancellation())[self.state_host].run(
-                lock.release(self.layout, entry.to_json())
+                command(self.layout, entry.to_json())
             )
-            if not result.ok:
-                self.warn(
-                    f"{self.state_host}: the lock could not be given back: {result.last_lines}; inv deploy.unlock"
-                )
+            trouble = None if result.ok else result.last_lines
+        except Locked:
+            return  # it is another's by now
         except (OpsError, Cancelled) as error:
-            self.warn(f"{self.state_host}: the lock could not be given back: {error}; inv deploy.unlock")
-
-    def leave_dirty(self) -> None:
-        """Stop the heartbeat and leave the lock where it is, for a person to look at."""
-        self._alive.set()
+            trouble = str(error)
+        if trouble is not None:
+            self.warn(f"{self.state_host}: the lock could not be {what}: {trouble}; inv deploy.unlock")
 
     def with_cancellation(self, cancellation: Cancellation) -> dict[str, Host]:
         """Return the fenced servers with another cancellation, over the same connections."""
@@ -263,7 +299,7 @@ class Run:
                 f"hook {hook.run!r} cannot run on servers before the lock is taken (phase {phase})"
             )
         hosts = self.with_cancellation(cancellation)
-        chosen = [self.state_host] if hook.where == "state_host" else list(hosts)
+        chosen = [self.state_host] if hook.where == "state_host" else [n for n in hosts if n not in self.lost]
         folder = self.layout.release(self.release) if self.release else self.layout.root
         for name in chosen:
             self.log.write(run_on_host(hook, hosts[name], folder, environment), name)
@@ -284,4 +320,6 @@ class Run:
                 if isinstance(last, float) and time.monotonic() - last > config.stale_after:
                     # Another run may take over now; the fences keep this one from changing anything if it does.
                     self.log.write("no heartbeat for longer than a lock lasts", self.state_host)
+                    if self.settings.config.on_host_lost == "rollback":
+                        continue  # the next command there fails, and that is what rolls back
                     self.lost[self.state_host] = Unreachable("the state host is lost", target=self.state_host)

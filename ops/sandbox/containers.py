@@ -47,7 +47,8 @@ class Found:
 def found(layout: Layout) -> dict[str, Found]:
     """Return the sandbox's containers by name, whatever their state.
 
-    Raises UsageError when they belong to another checkout, which still exists.
+    Raises UsageError when they belong to another checkout, which still exists and uses them; what it left
+    stopped is replaced.
     """
     labels = "\t".join(
         f'{{{{.Label "{LABEL}.{name}"}}}}' for name in ("name", "address", "role", "made", "directory")
@@ -57,8 +58,9 @@ def found(layout: Layout) -> dict[str, Found]:
     for line in listed.splitlines():
         state, name, address, role, made, directory = line.split("\t")
         containers[name] = Found(name, address, role, state, made, Path(directory))
+    used = any(container.state in ("running", "paused") for container in containers.values())
     for container in containers.values():
-        if container.directory != layout.directory and container.directory.is_dir():
+        if used and container.directory != layout.directory and container.directory.is_dir():
             raise UsageError(
                 f"this machine's sandbox belongs to {container.directory}",
                 next_step=f"OPS_SANDBOX_DIR={container.directory} inv sandbox.down, or use that one",

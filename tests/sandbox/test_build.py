@@ -23,7 +23,7 @@ from ops import sandbox as boxes
 from ops.build import build, serve_images
 from ops.config import Settings, Version, load
 from ops.config.logins import credentials
-from ops.errors import FailedUnchanged
+from ops.errors import OpsError
 from ops.hosts import Host
 from ops.hosts.fleet import Fleet
 from ops.hosts.local import LocalHost
@@ -377,7 +377,7 @@ def test_a_port_that_is_in_use_on_a_server_is_named(shop):
         with (
             first.expose(stack.port, stack.port),
             servers_of(settings) as again,
-            pytest.raises(FailedUnchanged) as caught,
+            pytest.raises(OpsError) as caught,
             serve_images(settings, LocalHost("here"))(again),
         ):
             pass

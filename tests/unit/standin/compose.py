@@ -17,7 +17,7 @@ from ops.config.interpolation import substitute
 __all__ = ["read_release", "rendered"]
 
 _LINE = re.compile(r'^([A-Za-z_][A-Za-z0-9_.-]*)="(.*)"$')
-_UNESCAPE = re.compile(r'\\(.)|\$\$', re.DOTALL)
+_UNESCAPE = re.compile(r"\\(.)|\$\$", re.DOTALL)
 
 
 def rendered(folder: Path, files: list[str], project: str, env_file: str) -> dict[str, Any]:
@@ -58,14 +58,19 @@ def read_dotenv(text: str) -> dict[str, str]:
     for line in text.splitlines():
         match = _LINE.match(line)
         assert match, f"not as compose_form writes it: {line!r}"
-        found[match[1]] = _UNESCAPE.sub(lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]) if m[1] else "$", match[2])
+        found[match[1]] = _UNESCAPE.sub(
+            lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]) if m[1] else "$", match[2]
+        )
     return found
 
 
 def _service(written: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     service = copy.deepcopy(dict(written))
     if isinstance(service.get("build"), str):
-        service["build"] = {"context": os.path.normpath(folder / service["build"]), "dockerfile": "Dockerfile"}
+        service["build"] = {
+            "context": os.path.normpath(folder / service["build"]),
+            "dockerfile": "Dockerfile",
+        }
     if isinstance(service.get("environment"), list):
         service["environment"] = dict(entry.split("=", 1) for entry in service["environment"])
     if "environment" in service:

@@ -14,10 +14,10 @@ __all__ = ["Answer", "Pipe"]
 Answer = tuple[int, str, str]  # status, stdout, stderr
 
 _CLIENT = """#!/bin/sh
-r=${{0%/*}}/../pipe/$$
+r=${0%/*}/../pipe/$$
 printf '%s\\0' "$PWD" "$@" > "$r.args"
 mkfifo "$r.done" && exec 3<>"$r.done"
-echo $$ > "${{0%/*}}/../pipe/requests"
+echo $$ > "${0%/*}/../pipe/requests"
 IFS= read -r status <&3
 [ ! -s "$r.out" ] || cat "$r.out"
 [ ! -s "$r.err" ] || cat "$r.err" >&2
@@ -36,7 +36,7 @@ class Pipe:
         self.bin.mkdir(parents=True)
         self._pipe.mkdir()
         client = self.bin / "docker"
-        client.write_text(_CLIENT.format())
+        client.write_text(_CLIENT)
         client.chmod(0o755)
         os.mkfifo(self._pipe / "requests")
         self._requests = os.open(self._pipe / "requests", os.O_RDWR)

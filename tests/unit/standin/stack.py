@@ -1,0 +1,212 @@
+"""A stack to deploy on stand-in servers: a proxy, two containers of a rolling service, a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ops.config import Settings, Version, load
+from ops.deploy.deploying import DeployOptions, deploy
+from ops.deploy.rolling_back import RollbackOptions, rollback
+from ops.hosts import Host
+from ops.outcomes import Outcome
+from ops.runs.interruption import Interruption
+from ops.runs.phases import Phase
+from standin.docker import Registry
+from standin.server import BASE, Server, Session, StandInHost
+
+__all__ = ["Listener", "Shop"]
+
+COMPOSE = """
+services:
+  nginx:
+    image: nginx:1.27
+    ports: ["80:80"]
+    volumes: ["./nginx/conf.d:/etc/nginx/conf.d:ro", "./nginx/upstreams:/etc/nginx/upstreams:ro"]
+    depends_on: [web]
+  web:
+    image: shop/web
+    environment: {DB_PASSWORD: "${DB_PASSWORD}", DB_HOST: "${OPS_HOST_POSTGRES:-postgres}"}
+    depends_on: [postgres]
+  postgres:
+    image: postgres:16
+    environment: {POSTGRES_PASSWORD: "${DB_PASSWORD}"}
+    volumes: ["data:/var/lib/postgresql/data", "./init.sql:/docker-entrypoint-initdb.d/init.sql:ro"]
+volumes:
+  data:
+"""
+
+OPS = f"""
+base = "{BASE}"
+state_host = "web1"
+version = "1"
+keep_releases = 3
+
+[secrets]
+required = ["DB_PASSWORD"]
+
+[proxy]
+service = "nginx"
+upstreams = "nginx/upstreams"
+settle = 0.0
+
+[services.nginx]
+roles = ["web"]
+
+[services.web]
+roles = ["web"]
+image = "shop/web:{{version}}"
+strategy = "rolling"
+replicas = 2
+port = 8000
+drain = 0.3
+health = {{ path = "/health", interval = 0.01, timeout = 1.0 }}
+
+[services.postgres]
+roles = ["db"]
+
+[environments.production.servers.web1]
+address = "web1.test"
+private_address = "10.9.0.1"
+roles = ["web", "db"]
+
+[environments.production.servers.web2]
+address = "web2.test"
+private_address = "10.9.0.2"
+roles = ["web"]
+
+[environments.staging.servers.web1]
+address = "web1.test"
+"""
+
+
+class Listener:
+    """A reporter that keeps what it was told and calls `at[phase]` when a phase begins."""
+
+    def __init__(self, at: Mapping[Phase, Callable[[], object]] | None = None) -> None:
+        self.at = dict(at or {})
+        self.phases: list[Phase] = []
+        self.said: list[str] = []
+        self.steps: list[tuple[str, str]] = []
+
+    def phase(self, phase: Phase) -> None:
+        self.phases.append(phase)
+        if phase in self.at:
+            self.at[phase]()
+
+    def step(self, host: str, title: str) -> None:
+        self.steps.append((host, title))
+
+    def finished(self, host: str, result: str) -> None:
+        return
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def close(self) -> None:
+        return
+
+
+class Shop:
+    """The stack's folder, its two servers, and the ways to deploy it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "shop"
+        for name, text in {
+            "compose.yaml": COMPOSE,
+            "ops.toml": OPS,
+            ".env": 'DB_PASSWORD="correct horse"\n',
+            "init.sql": "select 1;\n",
+            "nginx/conf.d/site.conf": "server { listen 80; }\n",
+            "nginx/upstreams/.gitkeep": "",
+        }.items():
+            self.write(name, text)
+        (self.folder / ".env").chmod(0o600)
+        self.registry = Registry()
+        for reference in ("nginx:1.27", "postgres:16", "shop/web:1", "shop/web:2", "shop/web:3"):
+            self.registry.publish(reference)
+        self.servers = {
+            name: Server(name, folder, self.registry, number)
+            for number, name in enumerate(("web1", "web2"), 1)
+        }
+        self.web1, self.web2 = self.servers["web1"], self.servers["web2"]
+
+    def close(self) -> None:
+        for server in self.servers.values():
+            server.docker.pipe.close()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the stack folder."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text in a file of the stack folder."""
+        text = (self.folder / name).read_text()
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def settings(self, environment: str = "production") -> Settings:
+        """Load ops.toml anew."""
+        return load(environment, start=self.folder)
+
+    def hosts(
+        self, session: Session, interruption: Interruption, environment: str = "production"
+    ) -> dict[str, Host]:
+        """Return hosts for the servers of an environment."""
+        names = self.settings(environment).config.servers
+        return {name: StandInHost(self.servers[name], session, interruption.cancellation) for name in names}
+
+    def deploy(
+        self,
+        version: str,
+        *,
+        environment: str = "production",
+        session: Session | None = None,
+        interruption: Interruption | None = None,
+        listener: Listener | None = None,
+        **options: object,
+    ) -> Outcome:
+        """Deploy a version as an operator of their own."""
+        session, interruption = session or Session(), interruption or Interruption()
+        return deploy(
+            self.settings(environment),
+            self.hosts(session, interruption, environment),
+            Version(version),
+            DeployOptions(**options),  # type: ignore[arg-type]
+            listener or Listener(),
+            interruption,
+        )
+
+    def rollback(
+        self,
+        *,
+        session: Session | None = None,
+        interruption: Interruption | None = None,
+        listener: Listener | None = None,
+        **options: object,
+    ) -> Outcome:
+        """Go back, as an operator of their own."""
+        session, interruption = session or Session(), interruption or Interruption()
+        return rollback(
+            self.settings(),
+            self.hosts(session, interruption),
+            RollbackOptions(**options),  # type: ignore[arg-type]
+            listener or Listener(),
+            interruption,
+        )
+
+    def current(self, server: str, environment: str = "production") -> str | None:
+        """Return the release that `current` names on a server."""
+        link = self.path(server, "current", environment)
+        return link.readlink().name if link.is_symlink() else None
+
+    def releases(self, server: str) -> list[str]:
+        """Return the releases that stand on a server."""
+        folder = self.path(server, "releases")
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def path(self, server: str, name: str = "", environment: str = "production") -> Path:
+        """Return a path below a server's folder of the stack."""
+        return self.servers[server].path(f"{BASE}/shop/{environment}/{name}".rstrip("/"))
