@@ -22,7 +22,10 @@ from ops import sandbox  # noqa: E402
 WORK = ROOT / ".demo"
 STACK = WORK / "demo"
 WHERE = ("--env", "production", "--stack", ".demo/demo")
-BUG = ("server = Server(pool)", 'print("greeting:", os.environ["GREETING"])\n    server = Server(pool)')
+BUG = (
+    "    signal.pthread_sigmask",
+    '    if not sys.argv[1:]:\n        print("greeting:", os.environ["GREETING"])\n    signal.pthread_sigmask',
+)
 
 
 def main() -> int:
@@ -50,6 +53,7 @@ def main() -> int:
     source = STACK / "web" / "app.py"
     good = source.read_text()
     source.write_text(good.replace(*BUG))
+    expect(source.read_text() != good, "the bug is in the source")
     inv("build", *WHERE, "--version", "1.2.0", "--push")
     load = Traffic(targets, rate=100.0, slow_seconds=1.0).start()
     inv("deploy", *WHERE, "--version", "1.2.0", status=3)
@@ -61,8 +65,10 @@ def main() -> int:
     chapter("4. What serves, and what happened")
     inv("deploy.status", *WHERE)
     inv("deploy.history", *WHERE)
-    print(f"\nGo on by yourself: export {' '.join(f'{k}={shlex.quote(v)}' for k, v in variables(there).items())}")
-    print(f"                   .venv/bin/inv deploy.rollback {' '.join(WHERE)}")
+    values = WORK / "environment"
+    values.touch(mode=0o600)
+    values.write_text("".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables(there).items()))
+    print(f"\nGo on by yourself: . .demo/environment && .venv/bin/inv deploy.rollback {' '.join(WHERE)}")
     print("                   scripts/demo --clean   removes everything again")
     print(
         f"\nDemo: 1.0.0 deployed; 1.1.0 rolled out under {rolled.total} requests, {rolled.failed} lost; broken 1.2.0 rolled "

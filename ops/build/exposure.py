@@ -11,25 +11,24 @@ from ops.errors import ConfigError
 
 __all__ = ["exposed_secrets", "hidden"]
 
+_TELLING = 16  # a shorter secret (postgres, changeme) stands in paths and host names by chance
 _STAND_IN = re.compile(sentinel("([A-Za-z_][A-Za-z0-9_]*?)"))
 
 
 def exposed_secrets(settings: Settings, service: str, build: object) -> list[ConfigError]:
     """Given a `build:` section with stand-ins for secrets, return one error for each place that holds one.
 
-    A secret that was written out in the files, in place of its name, is found by its text.
+    A long secret that was written out in the files, in place of its name, is found by its text.
     """
+    long = {
+        name: text
+        for name in settings.values.secret_names
+        if len(text := settings.values.text(name) or "") >= _TELLING
+    }
     found = []
     for path, text in _texts(build, "build"):
-        names = dict.fromkeys(_STAND_IN.findall(text))
-        if not names and settings.redactor(text) != text:
-            names = {
-                name: None
-                for name in settings.values.secret_names
-                if (settings.values.text(name) or "\0") in text
-            }
-            names = names or {"(one of them)": None}
-        found += [hidden(path, name, service) for name in names]
+        names = [*_STAND_IN.findall(text), *(name for name, value in long.items() if value in text)]
+        found += [hidden(path, name, service) for name in dict.fromkeys(names)]
     return found
 
 

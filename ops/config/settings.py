@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,18 @@ class Settings:
     def file(self) -> Path:
         """The path of ops.toml."""
         return self.folder / "ops.toml"
+
+    @property
+    def options(self) -> str:
+        """The options that mean this stack and environment, as a person here would type them."""
+        here = Path.cwd()
+        words = f"--env {self.environment}"
+        if self.folder == here or self.folder in here.parents:
+            return words
+        if self.folder.parent.name == "compose" and self.folder.parent.parent in (here, *here.parents):
+            return f"{words} --stack {self.folder.name}"
+        shown = self.folder.relative_to(here) if here in self.folder.parents else self.folder
+        return f"{words} --stack {shlex.quote(str(shown))}"
 
     @property
     def env_files(self) -> tuple[Path, ...]:

@@ -38,9 +38,11 @@ def commit(release: Release, layout: Layout, facts: HostFacts, keep: int) -> Com
     """
     known = {name: Release.from_json(text) for name, text in facts.releases.items()} | {release.id: release}
     stay = kept(known, release.id, release.previous, keep)
-    script = point_current(layout, release.id) + " || exit 1; "
+    script = ""
     for name, spec in release.services.items():
         script += f"docker tag {quote(spec.pin)} {quote(image_tag(release, name))} || exit 1; "
+    # Behind the tags: a run that dies in between must not leave a current release whose images a prune may take.
+    script += point_current(layout, release.id) + " || exit 1; "
     gone = sorted(known.keys() - stay)
     needed_files = {digest for name in stay for digest in known[name].files}
     stale_files = sorted({digest for name in gone for digest in known[name].files} - needed_files)

@@ -27,7 +27,7 @@ from ops.runs.lock import Holder
 from ops.runs.log import RunLog
 from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
-from ops.runs.run import Run, new_run_id, operator
+from ops.runs.run import Run, ended_in_between, new_run_id, operator
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
@@ -137,39 +137,51 @@ def _through_the_phases(rollout: Rollout, version: Version, options: DeployOptio
 
 
 def _take_lock(rollout: Rollout, found: Examined, version: Version, options: DeployOptions) -> Examined:
-    run, surveys = rollout.run, found.surveys
-    state = surveys.get(run.state_host)
-    dead = Holder.from_json(state.facts.holder) if state else None
-    resumed = _unfinished(surveys, dead) if options.resume else None
+    run = rollout.run
+    state = found.asked.get(run.state_host)
+    dead = Holder.from_json(state.facts.holder) if state and options.resume else None
+    begun = _unfinished(found.surveys, dead) if options.resume else None
     run.release = new_release_id(version.version)
-    came_from = {name: survey.facts.current for name, survey in surveys.items()}
-    if resumed is not None and resumed.version == version.version and resumed.release:
-        run.release = resumed.release
-        for name, survey in surveys.items():
-            if (
-                survey.facts.current == run.release
-            ):  # this server had come to the end: it goes back to what it had before
-                release = survey.release(run.release)
-                came_from[name] = release.previous if release else None
-    rollout.came_from = came_from
+    if begun is not None and begun.version == version.version and begun.release:
+        run.release = begun.release
+    rollout.came_from = _came_from(found.surveys, dead, run.release)
     holder = Holder(
-        run.run_id, run.action, operator(), run.started_at, version.version, run.release, came_from
+        run.run_id, run.action, operator(), run.started_at, version.version, run.release, rollout.came_from
     )
-    floor = max((survey.facts.fence_token for survey in surveys.values()), default=0)
+    floor = max((survey.facts.fence_token for survey in found.asked.values()), default=0)
     take_over = (dead.run_id if dead else "") if options.resume else None
     token = run.take_lock(holder, floor=floor, take_over=take_over, wait=options.wait)
-    if token > floor + 1 and not options.resume:
-        # Another run came to its end between the questions and the lock: what is known is old.
+    seen = state is not None and state.facts.heartbeat_age is not None
+    between = token > floor + 1 or (seen and not run.took_over)
+    if between and not options.wait:
+        raise ended_in_between()
+    if between or run.took_over:
+        # What another run did after the questions is not known yet: a run that ended, or the last command of a dead one.
         found = examine(rollout.settings, run.reach, version, options.servers)
-        rollout.surveys = found.surveys
-        rollout.came_from = {name: survey.facts.current for name, survey in found.surveys.items()}
+        rollout.came_from = _came_from(found.surveys, dead, run.release)
+        run.correct_holder(replace(holder, previous=rollout.came_from))
+    rollout.surveys = found.surveys
     return found
 
 
-def _unfinished(surveys: Mapping[str, Survey], dead: Holder | None) -> Holder | None:
-    """Return what --resume goes on with: the run whose lock is there, else the newest release that any server serves."""
+def _came_from(surveys: Mapping[str, Survey], dead: Holder | None, release: str) -> dict[str, str | None]:
+    """Return where each server goes back to: what it serves; after a run that died, what it served before that."""
+    current = {name: survey.facts.current for name, survey in surveys.items()}
     if dead is not None:
-        return dead
+        return {name: dead.previous.get(name, serving) for name, serving in current.items()}
+    for name, survey in surveys.items():
+        own = survey.release(release) if current[name] == release else None
+        if own is not None:  # this server had come to the end
+            current[name] = own.previous
+    return current
+
+
+def _unfinished(surveys: Mapping[str, Survey], dead: Holder | None) -> Holder | None:
+    """Return what --resume goes on with: the deploy whose lock is there, else the newest release that some servers serve."""
+    if dead is not None:
+        return dead if dead.action == "deploy" else None
+    if len({survey.facts.current for survey in surveys.values()}) == 1:
+        return None
     newest = max((survey.facts.current for survey in surveys.values() if survey.facts.current), default=None)
     if newest is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ops.config import Settings, Version, missing
 from ops.deploy.images import known_pins
@@ -21,11 +21,13 @@ __all__ = ["Examined", "base_release", "chosen_servers", "examine", "state_host_
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found: surveys and wishes by server, and the pins that need no registry."""
+    """What was found: surveys and wishes by server, and the pins that need no registry; `asked` holds the surveys of
+    servers too that this deploy is not for (the state host)."""
 
     surveys: Mapping[str, Survey]
     wanted: Mapping[str, Desired]
     pins: Mapping[str, str]
+    asked: Mapping[str, Survey] = field(default_factory=dict)
 
 
 def state_host_of(settings: Settings, override: str | None) -> str:
@@ -66,7 +68,7 @@ def examine(
     problems += preflight(settings, surveys, wanted)
     if problems:
         raise Problem(problems)
-    return Examined(surveys, wanted, pins)
+    return Examined(surveys, wanted, pins, found)
 
 
 def base_release(settings: Settings, version: Version, release_id: str, run_id: str) -> Release:

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from ops.config import Settings
+from ops.deploy.neighbours import neighbours
 from ops.deploy.survey import Survey
 from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
@@ -33,9 +34,7 @@ def preflight(
         found += list(plan.problems)
         found += _ports(name, settings, survey.facts, plan.model["services"])
         found += _rolling(settings, name, plan)
-        found += _foreign(settings, name, survey.facts, plan)
-        found += _shared_names(settings, name, survey.facts, plan.model)
-        found += _names(settings, name, survey.facts, plan.model["services"])
+        found += neighbours(settings, name, survey.facts, plan)
     return list({(str(error), error.next_step): error for error in found}.values())
 
 
@@ -170,89 +169,3 @@ def _exclusive_volume(definition: Mapping[str, Any]) -> str:
         if volume.get("type") == "volume" and volume.get("source") and not volume.get("read_only"):
             return str(volume["source"])
     return ""
-
-
-def _foreign(settings: Settings, name: str, facts: HostFacts, plan: Desired) -> list[OpsError]:
-    """The same stack under another project name: a deploy would start it anew with empty volumes."""
-    if any(c.service in plan.services for c in facts.containers):
-        return []
-    suspects: dict[str, set[str]] = {}
-    for other in facts.bystanders:
-        if not other.project or other.project == settings.project or other.environment:
-            continue
-        spec = plan.services.get(other.service)
-        if spec is not None and _repository(other.image) == _repository(spec.image):
-            suspects.setdefault(other.project, set()).add(other.service)
-    for volume, labels in facts.volumes.items():
-        project = labels.get("com.docker.compose.project", "")
-        key = labels.get("com.docker.compose.volume", "")
-        named_alike = project in (settings.stack, settings.folder.name, settings.folder.name.replace("-", ""))
-        if (
-            project
-            and project != settings.project
-            and named_alike
-            and key in (plan.model.get("volumes") or {})
-        ):
-            suspects.setdefault(project, set()).add(f"volume {volume}")
-    own = {labels.get("com.docker.compose.project") for labels in facts.volumes.values()}
-    if settings.project in own:
-        return []
-    return [
-        ConfigError(
-            f"this stack seems to run here already as project {project!r} ({', '.join(sorted(what))}); deployed as "
-            f"{settings.project!r} it would start beside it with empty volumes",
-            target=name,
-            next_step=f'to adopt it with its data, add to ops.toml: [environments.{settings.environment}] project = "{project}"',
-        )
-        for project, what in suspects.items()
-    ]
-
-
-def _repository(image: str) -> str:
-    return (
-        image.partition("@")[0].rpartition(":")[0] or image
-        if ":" in image.rpartition("/")[2]
-        else image.partition("@")[0]
-    )
-
-
-def _shared_names(
-    settings: Settings, name: str, facts: HostFacts, model: Mapping[str, Any]
-) -> list[OpsError]:
-    """A volume or network with a fixed name that another project made: two environments would share it."""
-    found: list[OpsError] = []
-    for kind, present in (("volumes", facts.volumes), ("networks", facts.networks)):
-        for key, definition in (model.get(kind) or {}).items():
-            real = (definition or {}).get("name") or key
-            if (definition or {}).get("external"):
-                if real not in present:
-                    found.append(
-                        ConfigError(
-                            f"the external {kind[:-1]} {real} does not exist",
-                            target=name,
-                            next_step=f"docker {kind[:-1]} create {real}   (on {name})",
-                        )
-                    )
-                continue
-            owner = present.get(real, {}).get("com.docker.compose.project", "")
-            if real in present and owner != settings.project:
-                found.append(
-                    ConfigError(
-                        f"{kind[:-1]} {real} belongs to {f'project {owner}' if owner else 'no project'}; {settings.project} would share it by name",
-                        target=name,
-                        next_step=f"remove `name:` of {kind[:-1]} {key} in the compose file, or declare it external",
-                    )
-                )
-    return found
-
-
-def _names(settings: Settings, name: str, facts: HostFacts, services: Mapping[str, Any]) -> list[OpsError]:
-    taken = {other.name: other for other in facts.bystanders if other.project != settings.project}
-    return [
-        ConfigError(
-            f"container_name {definition['container_name']!r} of service {service} is taken by another project",
-            target=name,
-        )
-        for service, definition in services.items()
-        if definition.get("container_name") in taken
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ops.commands import Command, quote
 from ops.config import Settings
@@ -25,7 +25,7 @@ from ops.runs.lock import Holder
 from ops.runs.log import RunLog
 from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
-from ops.runs.run import Run, new_run_id, operator
+from ops.runs.run import Run, ended_in_between, new_run_id, operator
 
 __all__ = ["RollbackOptions", "RollbackPlan", "rollback", "rollback_plan"]
 
@@ -53,7 +53,8 @@ class RollbackPlan:
 
 def rollback_plan(settings: Settings, hosts: Mapping[str, Host], options: RollbackOptions) -> RollbackPlan:
     """Return what a rollback would do. Raises UsageError when there is nothing to go back to."""
-    return _plan(settings, _surveys(settings, hosts, options), options)
+    surveys, state = _surveys(settings, hosts, options)
+    return _plan(surveys, options, Holder.from_json(state.facts.holder) if state else None)
 
 
 def rollback(
@@ -90,19 +91,22 @@ def rollback(
         return rollout.finish(event)
 
 
-def _surveys(settings: Settings, hosts: Mapping[str, Host], options: RollbackOptions) -> dict[str, Survey]:
+def _surveys(
+    settings: Settings, hosts: Mapping[str, Host], options: RollbackOptions
+) -> tuple[dict[str, Survey], Survey | None]:
+    """Ask the servers; return what those say that the rollback is for, and what the state host says."""
     found, unreachable = survey(settings, hosts, None)
     chosen = chosen_servers(settings, options.servers)
     problems = [error for name, error in unreachable.items() if name in chosen]
     if problems:
         raise Problem(problems)
-    return {name: found[name] for name in chosen}
+    state = found.get(state_host_of(settings, options.state_host))
+    return {name: found[name] for name in chosen}, state
 
 
-def _plan(settings: Settings, surveys: Mapping[str, Survey], options: RollbackOptions) -> RollbackPlan:
-    state = surveys.get(state_host_of(settings, options.state_host))
-    died = Holder.from_json(state.facts.holder) if state else None
+def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder | None) -> RollbackPlan:
     serving = {name: survey.facts.current for name, survey in surveys.items()}
+    newest = max((release for release in serving.values() if release), default=None)
     targets: dict[str, str | None] = {}
     problems: list[OpsError] = []
     for name, found in surveys.items():
@@ -114,6 +118,8 @@ def _plan(settings: Settings, surveys: Mapping[str, Survey], options: RollbackOp
             target = died.previous.get(name, serving[name])
         elif died is not None:
             target = serving[name]
+        elif current is not None and current.id != newest:
+            target = current.id  # the newest release never came to this server
         else:
             target = current.previous if current else None
             if target is None:
@@ -143,20 +149,26 @@ def _plan(settings: Settings, surveys: Mapping[str, Survey], options: RollbackOp
 def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
     run, settings = rollout.run, rollout.settings
     with run.during(Phase.CHECK):
-        rollout.surveys = _surveys(settings, run.reach, options)
-        goal = _plan(settings, rollout.surveys, options)
+        rollout.surveys, state = _surveys(settings, run.reach, options)
+        died = Holder.from_json(state.facts.holder) if state else None
+        goal = _plan(rollout.surveys, options, died)
     with run.during(Phase.LOCK):
         newest = max((target for target in goal.targets.values() if target), default=None)
         run.release = newest
-        rollout.came_from = goal.serving
         holder = Holder(run.run_id, run.action, operator(), run.started_at, None, newest, goal.targets)
-        floor = max((found.facts.fence_token for found in rollout.surveys.values()), default=0)
+        asked = [*rollout.surveys.values(), *([state] if state else [])]
+        floor = max((found.facts.fence_token for found in asked), default=0)
         take_over = goal.died.run_id if goal.died else ""
         token = run.take_lock(holder, floor=floor, take_over=take_over, wait=options.wait)
-        if token > floor + 1 and goal.died is None:
-            rollout.surveys = _surveys(settings, run.reach, options)
-            goal = _plan(settings, rollout.surveys, options)
-            rollout.came_from = goal.serving
+        between = token > floor + 1 or (died is not None and not run.took_over)
+        if between and not options.wait:
+            raise ended_in_between()
+        if between or run.took_over:
+            rollout.surveys, _ = _surveys(settings, run.reach, options)
+            goal = _plan(rollout.surveys, options, died if run.took_over else None)
+            run.correct_holder(replace(holder, previous=goal.targets))
+        # Should the way back from a dead run fail, there is no other place to go back to.
+        rollout.came_from = goal.targets if run.took_over else goal.serving
     emptied = [name for name, target in goal.targets.items() if target is None]
     secrets = secret_values(settings)
     releases = {}

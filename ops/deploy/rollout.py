@@ -50,6 +50,7 @@ class Rollout:
     results: dict[str, Target] = field(default_factory=dict)
     revision: str | None = None
     _begun: dict[str, float] = field(default_factory=dict)
+    _between: bool = False  # some server may stand between two releases
 
     @property
     def bench(self) -> Workbench:
@@ -109,7 +110,7 @@ class Rollout:
             f"done, but not on {names}: {next(iter(run.lost.values())).message}",
             target=names,
             left_behind=f"{names} on the release from before, if it runs at all",
-            next_step=f"when it is back: inv deploy --env {settings.environment} --stack {settings.stack} --resume",
+            next_step=f"when it is back: inv deploy {settings.options} --resume",
         )
         self._tell(outcome, failure.exit_code, failure.message)
         run.finish(event, failure.exit_code, failure.message)
@@ -119,17 +120,17 @@ class Rollout:
     def undo(self, error: OpsError | Cancelled) -> OpsError:
         """Undo what was done, end the run, and return the error to raise."""
         run = self.run
+        # What a run that died had done is still there, until this one has brought all servers to one release.
+        self._between = run.took_over
         failure = self._undone(error)
+        if self._between and failure.left_behind is None:
+            failure.left_behind = "what the earlier run had done by then, and its lock"
         outcome = self.outcome()
         self._tell(outcome, failure.exit_code, str(failure))
         failure.outcome = replace(outcome, warnings=tuple(run.warnings))
-        if run.interruption.twice:
-            run.leave_dirty()
-        else:
-            event = {3: "rolled_back", 130: "interrupted", 143: "interrupted"}.get(
-                failure.exit_code, "failed"
-            )
-            run.finish(event, failure.exit_code, str(failure))
+        event = {3: "rolled_back", 130: "interrupted", 143: "interrupted"}.get(failure.exit_code, "failed")
+        end = run.abandon if self._between else run.finish
+        end(event, failure.exit_code, str(failure))
         return failure
 
     def outcome(self) -> Outcome:
@@ -199,24 +200,27 @@ class Rollout:
 
     def _undone(self, error: OpsError | Cancelled) -> OpsError:
         run = self.run
-        if run.overtaken or isinstance(error, Locked):
-            return (
-                error
-                if isinstance(error, Locked)
-                else Locked("another run has taken over; this one changes nothing more")
-            )
+        findings = error.findings if isinstance(error, Problem) else (error,)
+        locked = next((one for one in findings if isinstance(one, Locked)), None)
+        if run.overtaken or locked is not None:
+            return locked or Locked("another run has taken over; this one changes nothing more")
         interrupted = run.interruption.number if isinstance(error, Cancelled) else None
-        cause = OpsError("interrupted") if isinstance(error, Cancelled) else error
+        cause = run.stopped_by or OpsError("interrupted") if isinstance(error, Cancelled) else error
         run.log.write(f"failed in phase {run.phase}: {cause}")
         cancellation = run.interruption.fresh()
         if run.fence is not None:
             run.fail_hooks(cancellation)
         try:
-            if self.touched or run.phase.changes_services:
-                return self._rolled_back(cause, cancellation, interrupted)
-            return self._discarded(cause, cancellation, interrupted)
+            if not self.touched and not run.phase.changes_services:
+                failure = self._discarded(cause, cancellation, interrupted)
+            else:
+                if run.took_over:
+                    for name in self.surveys:
+                        self.touch(name)  # the run that died may have been anywhere
+                failure = self._rolled_back(cause, cancellation, interrupted)
         except Cancelled:
             return self._left_unfinished()
+        return self._left_unfinished() if run.interruption.twice else failure
 
     def _discarded(self, cause: OpsError, cancellation: Cancellation, interrupted: int | None) -> OpsError:
         """Nothing serves differently: take back what was uploaded."""
@@ -240,8 +244,10 @@ class Rollout:
 
     def _rolled_back(self, cause: OpsError, cancellation: Cancellation, interrupted: int | None) -> OpsError:
         run, settings = self.run, self.settings
-        where = f"--env {settings.environment} --stack {settings.stack}"
-        run.reporter.say(f"{cause}\nrolling back {', '.join(self.touched) or '(nothing was switched yet)'}")
+        where = settings.options
+        run.reporter.say(
+            f"{str(cause).splitlines()[0]}\nrolling back {', '.join(self.touched) or '(nothing was switched yet)'}"
+        )
         hosts = run.with_cancellation(cancellation)
         bench = replace(self.bench, cancellation=cancellation)
 
@@ -260,13 +266,17 @@ class Rollout:
         faults = [answer for answer in answers.values() if isinstance(answer, OpsError)] + list(
             run.lost.values()
         )
+        if run.overtaken or any(isinstance(fault, Locked) for fault in faults):
+            return Locked("another run has taken over on the way back; this one changes nothing more")
         if run.interruption.twice:
             return self._left_unfinished()
+        self._between = bool(faults)
         if faults:
             return NeedsPerson(
                 f"{cause}\nand the way back failed: {'; '.join(str(fault) for fault in faults)}",
                 left_behind=f"servers {', '.join(sorted({fault.target or '?' for fault in faults}))} may stand between two releases",
-                next_step=f"inv deploy.status {where}\ninv deploy {where} --resume, or inv deploy.rollback {where}",
+                next_step=f"inv deploy.status {where}\nonce they answer: inv deploy.rollback {where}   goes back on all"
+                f"\n                  inv deploy {where} --resume   finishes it on all",
             )
         self._remove_uploaded(cancellation)
         back_on = ", ".join(
@@ -300,11 +310,20 @@ class Rollout:
         )
 
     def _left_unfinished(self) -> OpsError:
-        where = f"--env {self.settings.environment} --stack {self.settings.stack}"
+        run = self.run
+        if run.overtaken:
+            return Locked("another run has taken over; this one changes nothing more")
+        if run.fence is None:  # it had not come to change anything
+            return Interrupted("interrupted before any change", signal_number=run.interruption.number or 2)
+        self._between = True
+        where = self.settings.options
+        left = (
+            f"and {', '.join(self.touched)} between two releases" if self.touched else "nothing was switched"
+        )
         return NeedsPerson(
             "interrupted twice: the way back was left unfinished",
-            left_behind=f"the lock of run {self.run.run_id}, and {', '.join(self.touched)} between two releases",
-            next_step=f"inv deploy.rollback {where}   goes back, once the heartbeat is stale",
+            left_behind=f"the lock of run {run.run_id}; {left}",
+            next_step=f"inv deploy.rollback {where}   goes back\ninv deploy {where} --resume   goes on",
         )
 
     def _remove_uploaded(self, cancellation: Cancellation) -> None:

@@ -10,7 +10,7 @@ from ops.deploy.survey import current_release, layout_of, survey
 from ops.errors import OpsError
 from ops.hosts import Host
 from ops.runs.journal import Entry, parse_journal, read_journal
-from ops.runs.lock import Holder
+from ops.runs.lock import LONG, Holder
 
 __all__ = ["ServerStatus", "ServiceStatus", "Status", "history", "status"]
 
@@ -87,6 +87,8 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
     holder = Holder.from_json(state.facts.holder) if state else None
     age = state.facts.heartbeat_age if state else None
     stale = age is not None and age > settings.config.lock.stale_after
+    if age is not None and age > LONG:
+        age = None  # its run gave the lock up by itself
     return Status(settings.stack, settings.environment, servers, holder, age, stale)
 
 

@@ -8,7 +8,7 @@ from ops.deploy.survey import layout_of
 from ops.errors import Locked, OpsError
 from ops.hosts import Host
 from ops.runs.journal import Entry, now
-from ops.runs.lock import Holder
+from ops.runs.lock import AGE, Holder
 from ops.runs.run import new_run_id, operator
 
 __all__ = ["unlock"]
@@ -20,14 +20,18 @@ def unlock(settings: Settings, state: Host, *, force: bool) -> Holder | None:
     A living holder is left alone unless `force`: raises Locked that names it. What the dead run did stays as it is.
     """
     layout = layout_of(settings)
-    limit = int(settings.config.lock.stale_after)
-    entry = Entry(now(), new_run_id(), "deploy.unlock", "done", operator()).to_json()
+    limit = round(settings.config.lock.stale_after * 1000)
+    run_id = new_run_id()
+    entry = Entry(now(), run_id, "deploy.unlock", "done", operator()).to_json()
     guard = "" if force else f"[ $age -ge {limit} ] || exit 75; "
     result = state.run(
         Command(
             f"cd {quote(layout.root)} 2>/dev/null && [ -d locks/change ] || exit 0; cat locks/change/holder.json 2>/dev/null; "
-            "age=$(( $(date +%s) - $(stat -c %Y locks/change/heartbeat 2>/dev/null || stat -c %Y locks/change) )); "
-            f"{guard}rm -rf locks/change && printf '%s\\n' {quote(entry)} >> journal.jsonl && echo removed",
+            f"{AGE} {guard}"
+            # The fence goes up too: should the run only have been frozen, it changes nothing more when it wakes.
+            "exec 9>>.fence.lock; flock -x -w 20 9 || { echo 'a command of that run is still at work here' >&2; exit 1; }; "
+            "t=$(( $(cat locks/change.token 2>/dev/null || echo 0) + 1 )); echo $t > locks/change.token && "
+            f"printf '%s %s\\n' $t {quote(run_id)} > fence && rm -rf locks/change && printf '%s\\n' {quote(entry)} >> journal.jsonl && echo removed",
             changes="lock",
             title="remove the lock",
         )

@@ -13,14 +13,14 @@ from typing import Any
 from ops.config.models import Service, StackConfig
 from ops.config.settings import Settings
 from ops.engines.layout import Layout
-from ops.engines.mounts import Content, classify
+from ops.engines.mounts import Content, classify, pack
 from ops.engines.release import HealthSpec, ProxySpec, ServiceSpec, config_hash, config_variable
 from ops.engines.rendering import sentinel
 from ops.errors import ConfigError, OpsError
 
 __all__ = ["Desired", "desired", "image_reference", "services_of"]
 
-_SENTINEL = re.compile(r"__ops_secret_([A-Za-z_][A-Za-z0-9_]*?)__")
+_SENTINEL = re.compile(sentinel("([A-Za-z_][A-Za-z0-9_]*)"))
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,9 @@ def desired(
     for name, service in services.items():
         options = config.services.get(name) or Service()
         depends = tuple(service.get("depends_on") or ())
-        if service.get("depends_on"):
-            service["depends_on"] = {
-                key: value for key, value in service["depends_on"].items() if key in services
-            }
-            if not service["depends_on"]:
-                del service["depends_on"]
+        # It stands in the record alone: Compose refuses services that run elsewhere, and as `up --no-deps` hashes a service
+        # without it, a plain `docker compose up -d` in the release would recreate what has it.
+        service.pop("depends_on", None)
         image, versioned = image_reference(settings, name, service, version)
         if not image:
             problems.append(ConfigError(f"service {name} has neither image nor build"))
@@ -203,6 +200,11 @@ def _settle_mounts(
         if volume.get("type") != "bind" or not (source == folder or source.startswith(folder + "/")):
             continue
         relative = source[len(folder) :].strip("/") or "."
+        if proxy is not None and (name, relative) == (proxy.service, proxy.upstreams):
+            # Its files are generated, so a checkout may well lack the folder.
+            volume["source"] = f"{layout.proxy}/{relative}"
+            contents[volume["source"]] = pack(settings.folder, relative)
+            continue
         try:
             mount = classify(
                 settings.folder,
@@ -306,8 +308,8 @@ def _line_of(settings: Settings, secret: str, where: str) -> str:
 def _replicas(service: Mapping[str, Any], options: Service) -> int:
     if options.replicas is not None:
         return options.replicas
-    written = (service.get("deploy") or {}).get("replicas")
-    return int(written if written is not None else service.get("scale") or 1)
+    written = ((service.get("deploy") or {}).get("replicas"), service.get("scale"))
+    return next((int(count) for count in written if count is not None), 1)
 
 
 def _health(options: Service) -> HealthSpec:

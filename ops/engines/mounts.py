@@ -12,7 +12,7 @@ from ops.errors import ConfigError
 
 __all__ = ["Content", "Mount", "classify", "pack"]
 
-_IGNORED = {".git", "__pycache__", ".DS_Store"}
+_IGNORED = {".git", ".ops", "__pycache__", ".DS_Store"}
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,20 @@ class Mount:
 
 
 def pack(folder: Path, relative: str) -> Content:
-    """Given the stack folder and a path in it, return its content; a folder is read whole, sorted by path."""
+    """Given the stack folder and a path in it, return its content; a folder is read whole, sorted by path.
+
+    What is not there is an empty folder.
+    """
     root = folder / relative
+    whole = not root.is_file()
     paths = (
         sorted(p for p in root.rglob("*") if p.is_file() and not _IGNORED & set(p.relative_to(root).parts))
-        if root.is_dir()
+        if whole
         else [root]
     )
     files = tuple(
         (
-            path.relative_to(root).as_posix() if root.is_dir() else root.name,
+            path.relative_to(root).as_posix() if whole else root.name,
             path.read_bytes(),
             path.stat().st_mode & 0o777,
         )
@@ -52,7 +56,7 @@ def pack(folder: Path, relative: str) -> Content:
     digest = hashlib.sha256()
     for name, content, mode in files:
         digest.update(f"{name}\0{mode:o}\0{len(content)}\0".encode() + content)
-    return Content(relative, files, root.is_dir(), digest.hexdigest())
+    return Content(relative, files, whole, digest.hexdigest())
 
 
 def classify(

@@ -52,7 +52,10 @@ def workers_query(project: str, proxy: ProxySpec) -> Command:
 def upstream_text(
     spec: ServiceSpec, servers: Sequence[str], *, backups: Sequence[str] = (), resolve: bool
 ) -> str:
-    """Return an upstream file: `servers` are container names (with `resolve`), or addresses without."""
+    """Return an upstream file: `servers` are container names (with `resolve`), or addresses without.
+
+    Without any server it is one that nginx accepts all the same, and that answers 502.
+    """
     lines = [
         f"# Written by Opsbook at each switch of {spec.name}.",
         f"upstream {spec.name} {{",
@@ -69,14 +72,16 @@ def upstream_text(
             f"    server {server}:{spec.port}{option} max_fails=1 fail_timeout=2s backup;"
             for server in backups
         ]
+    if not servers:
+        lines.append(f"    server 127.0.0.1:{spec.port} down;")
     lines += ["    keepalive 16;", "}", ""]
     return "\n".join(lines)
 
 
 def resting_upstream(spec: ServiceSpec, names: Sequence[str], *, resolve: bool) -> str:
     """Return the upstream between deploys; it survives a reboot: container names, or the service's on an old nginx."""
-    if resolve and names:
-        return upstream_text(spec, names, resolve=True)
+    if resolve or not names:
+        return upstream_text(spec, names, resolve=resolve)
     return upstream_text(spec, [spec.name], resolve=False)
 
 
@@ -115,18 +120,20 @@ def apply_configuration(
     keep = quote("\n".join([*(path for path in release.proxy_files if path not in own), *sorted(own)]))
     listed = " ".join(map(quote, folders))
     every = f"find {listed} -type f ! -name '.*' 2>/dev/null"
-    spare = " ".join(f"--exclude={quote('./' + path.rpartition('/')[2])}" for path in sorted(own))
-    copies = "".join(
-        f"tar -C {quote(f'{layout.files}/{digest}')} {spare if folder == release.proxy.upstreams else ''} -cf - . | "
-        f"tar -C {quote(folder)} -xpf - || exit 1; "
-        for folder, digest in release.proxy_folders.items()
-    )
+    copies = ""
+    for folder, digest in release.proxy_folders.items():
+        content = quote(f"{layout.files}/{digest}")  # not there for a folder without files
+        spare = [path.removeprefix(f"{folder}/") for path in sorted(own) if path.startswith(f"{folder}/")]
+        excluded = " ".join(f"--exclude={quote(f'./{path}')}" for path in spare)
+        copies += (
+            f"[ ! -d {content} ] || tar -C {content} {excluded} -cf - . | tar -C {quote(folder)} -xpf - || exit 1; "
+        )
     return Command(
         f"umask 022; mkdir -p {quote(layout.proxy)} && cd {quote(layout.proxy)} && mkdir -p {listed} || exit 1; "
-        f"tar -cf .previous.tar {listed} || exit 1; {copies}"
+        f"trap 'rm -f .previous.tar .keep' EXIT; tar -cf .previous.tar {listed} || exit 1; {copies}"
         f'printf \'%s\\n\' {keep} > .keep; {every} | while IFS= read -r f; do grep -qxF -- "$f" .keep || rm -f "$f"; done; '
         f"back() {{ {every} -exec rm -f {{}} +; tar -xf .previous.tar; }}; "
-        f"p={_running(project, release.proxy)}; {_reload()}; rm -f .previous.tar .keep",
+        f"p={_running(project, release.proxy)}; {_reload()}",
         changes="configuration of the proxy",
         title=f"write {', '.join(folders)}; nginx -t; nginx -s reload",
     )
@@ -138,8 +145,13 @@ def configuration_changed(release: Release, present: Mapping[str, str]) -> bool:
         return False
     rolling = [name for name, spec in release.services.items() if spec.strategy == "rolling"]
     own = {f"{release.proxy.upstreams}/{service}.conf" for service in rolling}
-    found = {path: digest for path, digest in present.items() if not path.rpartition("/")[2].startswith(".")}
     wanted = {path: digest for path, digest in release.proxy_files.items() if path not in own}
+    folders = tuple(f"{folder}/" for folder in release.proxy_folders)
+    found = {
+        path: digest
+        for path, digest in present.items()
+        if path in wanted or (path.startswith(folders) and not path.rpartition("/")[2].startswith("."))
+    }
     return wanted != {path: digest for path, digest in found.items() if path not in own}
 
 

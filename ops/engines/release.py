@@ -147,4 +147,6 @@ def config_variable(service: str) -> str:
 
     The hash stands in .env and not in compose.yaml, because a rollback keeps the one and writes the other anew.
     """
-    return "OPS_CONFIG_" + "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in service).upper()
+    return "OPS_CONFIG_" + "".join(
+        c.upper() if c.islower() or c.isdigit() else f"_{ord(c):02X}" for c in service
+    )

@@ -18,8 +18,8 @@ COMPOSE = 'env -i HOME="$HOME" PATH="$PATH" ${DOCKER_HOST:+DOCKER_HOST="$DOCKER_
 
 
 def sentinel(name: str) -> str:
-    """Return the stand-in for a secret's value: plain letters, so that no quoting can change it."""
-    return f"__ops_secret_{name}__"
+    """Return the stand-in for a secret's value: nothing that quoting could change, its end no part of any name."""
+    return f"__ops_secret_{name}-end__"
 
 
 def tarball(entries: Iterable[tuple[str, bytes, int]]) -> bytes:

@@ -18,6 +18,7 @@ __all__ = ["GateFailed", "probe", "soak", "wait_healthy"]
 LOG_LINES = 20
 LOOK_EVERY = 1.0  # seconds between looks at Docker's own state while probes fail
 PROBE_TIMEOUT = 3.0
+STEADY = 2.0  # seconds that a container has to stay up where nothing but its running can be asked
 
 
 class GateFailed(OpsError):
@@ -32,6 +33,8 @@ def wait_healthy(
     Raises GateFailed when one exits, is restarted, or is not healthy after `spec.health.timeout` seconds.
     """
     health = spec.health
+    steady = min(STEADY, health.timeout / 2)
+    since: dict[str, float] = {}
     deadline = time.monotonic() + health.timeout
     seen = tuple(containers)
     passed: dict[str, int] = {}
@@ -40,16 +43,18 @@ def wait_healthy(
         wanted = _wanted(spec, seen)
         _stop_at_crash(host, spec, wanted, {})
         results = {c.id: probe(host, c, health) for c in wanted}
+        young = [c for c in wanted if _blind(c, health) and looked - since.setdefault(c.id, looked) < steady]
         for identity, fault in results.items():
             passed[identity] = passed.get(identity, 0) + 1 if fault is None else 0
         needed = 1 if health.kind in ("docker", "running") else health.passes
-        if len(wanted) >= spec.replicas and all(passed[c.id] >= needed for c in wanted):
+        if len(wanted) >= spec.replicas and not young and all(passed[c.id] >= needed for c in wanted):
             return seen
         if time.monotonic() > deadline:
             raise _late(host, spec, wanted, results)
         cancellation.wait(health.interval)
         failing = any(results.values()) or len(wanted) < spec.replicas
-        if failing and (health.kind in ("docker", "running") or time.monotonic() - looked > LOOK_EVERY):
+        slow = time.monotonic() - looked > LOOK_EVERY
+        if (failing and (health.kind in ("docker", "running") or slow)) or (young and slow):
             seen = _look(host, project)
             looked = time.monotonic()
 
@@ -105,6 +110,11 @@ def probe(host: Host, container: Container, health: HealthSpec) -> str | None:
     return None if 200 <= answer.status < 400 else f"{health.path} answers {answer.status}"
 
 
+def _blind(container: Container, health: HealthSpec) -> bool:
+    """Return whether nothing but its running tells that a container is good."""
+    return health.kind == "running" or (health.kind == "docker" and not container.health)
+
+
 def _wanted(spec: ServiceSpec, containers: Sequence[Container]) -> list[Container]:
     return [c for c in containers if c.service == spec.name and c.config == spec.config]
 
@@ -139,7 +149,7 @@ def _exit_code(host: Host, container: Container) -> str:
     chosen = f"--filter container={quote(container.id)} --filter event=die"
     result = host.run(
         Command(
-            f"docker events --since 1h --until 0s {chosen} --format '{{{{.Actor.Attributes.exitCode}}}}'",
+            f"docker events --since 1h --until $(date +%s.%N) {chosen} --format '{{{{.Actor.Attributes.exitCode}}}}'",
             timeout=20,
             title="docker events: how it ended",
         )

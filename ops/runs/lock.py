@@ -10,7 +10,7 @@ from ops.commands import Command, quote
 from ops.engines.layout import Layout
 from ops.errors import Locked, NeedsPerson, OpsError
 
-__all__ = ["AGE", "BUSY", "HELD", "Holder", "abandon", "acquire", "amend", "beat", "held_error", "release"]
+__all__ = ["AGE", "BUSY", "HELD", "LONG", "Holder", "abandon", "acquire", "amend", "beat", "held_error", "release"]
 
 HELD, BUSY = 75, 97
 
@@ -131,12 +131,14 @@ def abandon(layout: Layout, entry: str) -> Command:
     )
 
 
-def held_error(text: str, *, stale_after: float, environment: str, stack: str) -> OpsError:
-    """Given what `acquire` printed, return the error: a living holder, or a run that died and the ways on."""
+def held_error(text: str, *, stale_after: float, where: str) -> OpsError:
+    """Given what `acquire` printed, return the error: a living holder, or a run that died and the ways on.
+
+    `where` is the options that mean this stack and environment.
+    """
     first, _, rest = text.partition("\n")
     age = int(first) / 1000 if first.strip().isdigit() else 0.0
     holder = Holder.from_json(rest)
-    where = f"--env {environment} --stack {stack}"
     told = (
         f"{holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at}"
         if holder

@@ -29,7 +29,7 @@ from ops.runs.log import RunLog
 from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
 
-__all__ = ["Run", "new_run_id", "operator"]
+__all__ = ["Run", "ended_in_between", "new_run_id", "operator"]
 
 POLL = 2.0  # seconds between tries for a lock that another holds
 
@@ -46,6 +46,14 @@ def operator() -> str:
     except (KeyError, OSError):
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def ended_in_between() -> Locked:
+    """Return the error of a run that finds, once it has the lock, that another was at work since it looked."""
+    return Locked(
+        "another run was at work while this one looked at the servers; nothing was changed",
+        next_step="inv deploy.status, then run this again; --wait SECONDS goes on by itself",
+    )
 
 
 @dataclass
@@ -74,6 +82,7 @@ class Run:
     _heart: threading.Thread | None = None
     took_over: bool = False
     _fenced_off: bool = False
+    _state_lost: Unreachable | None = None
 
     @property
     def seconds(self) -> float:
@@ -84,6 +93,13 @@ class Run:
     def overtaken(self) -> bool:
         """True once another run took over the lock."""
         return self._fenced_off
+
+    @property
+    def stopped_by(self) -> OpsError | None:
+        """Why the run was cancelled where no signal did it: another took over, or the state host is lost."""
+        if self._fenced_off:
+            return Locked("another run has taken over; this one changes nothing more")
+        return self._state_lost if self.interruption.number is None else None
 
     @property
     def hosts(self) -> dict[str, Host]:
@@ -149,8 +165,7 @@ class Run:
             error = lock.held_error(
                 result.stdout,
                 stale_after=config.lock.stale_after,
-                environment=self.settings.environment,
-                stack=self.settings.stack,
+                where=self.settings.options,
             )
             if not isinstance(error, Locked) or time.monotonic() > deadline:
                 raise error
@@ -320,6 +335,8 @@ class Run:
                 if isinstance(last, float) and time.monotonic() - last > config.stale_after:
                     # Another run may take over now; the fences keep this one from changing anything if it does.
                     self.log.write("no heartbeat for longer than a lock lasts", self.state_host)
+                    self._state_lost = Unreachable("the state host is lost", target=self.state_host)
                     if self.settings.config.on_host_lost == "rollback":
-                        continue  # the next command there fails, and that is what rolls back
-                    self.lost[self.state_host] = Unreachable("the state host is lost", target=self.state_host)
+                        self.interruption.cancellation.cancel()
+                        return
+                    self.lost[self.state_host] = self._state_lost

@@ -222,12 +222,16 @@ def _run(change: Change, action: str) -> Iterator[Run]:
         try:
             yield run
         except Cancelled:
+            if run.stopped_by is not None:
+                change.interruption.fresh()
+                run.finish("failed", run.stopped_by.exit_code, str(run.stopped_by))
+                raise run.stopped_by from None
             number = change.interruption.number or 2
             failure = Interrupted(
                 f"{action} was interrupted in phase {run.phase}",
                 signal_number=number,
                 left_behind="what was done by then stays",
-                next_step=f"inv stack.up --env {settings.environment} --stack {settings.stack} brings every server to its release",
+                next_step=f"inv stack.up {settings.options} brings every server to its release",
             )
             change.interruption.fresh()
             run.finish("interrupted", failure.exit_code, failure.message)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Lines:
         return
 
     def _print(self, text: str) -> None:
-        with self._lock:
+        with self._lock, suppress(BrokenPipeError):  # who listened has left; the run goes on without
             print(f"{time.monotonic() - self._begun:6.1f} s  {self._redact(text)}", flush=True)
 
 

@@ -134,13 +134,18 @@ def status_text(status: Status) -> str:
         lines.append(table(rows, "    "))
     if status.locked_by is not None:
         holder = status.locked_by
-        state = f"dead for {status.heartbeat_age:.0f} s" if status.stale else "alive"
+        dead = (
+            f"dead for {status.heartbeat_age:.0f} s"
+            if status.heartbeat_age is not None
+            else "left unfinished"
+        )
+        state = dead if status.stale else "alive"
         lines.append(
             f"Locked: {holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at} ({state})"
         )
         if status.stale:
             lines.append(
-                f"Next: inv deploy --env {status.environment} --stack {status.stack} --resume, or inv deploy.rollback"
+                "Next: inv deploy --resume finishes it, inv deploy.rollback goes back; both with the options of this command"
             )
     lines.append("All servers agree." if status.agree else "Not as it should be: see above.")
     return "\n".join(lines)

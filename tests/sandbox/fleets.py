@@ -84,10 +84,11 @@ def containers(server: str, project: str, service: str = "") -> list[Seen]:
     return sorted(found, key=lambda one: one.name)
 
 
-def query(server: str, project: str, sql: str, service: str = "postgres", role: str = "demo") -> str:
+def query(server: str, project: str, sql: str, service: str = "postgres", *, status: int | None = 0) -> str:
     """Return what PostgreSQL answers to a query, rows by line; the container is found by its labels."""
     (database,) = containers(server, project, service)
-    return on(server, f"docker exec -i {database.id} psql -U {role} -d {role} -AtqX", stdin=sql.encode()).strip()
+    psql = f"docker exec -i {database.id} psql -h 127.0.0.1 -U demo -d demo -AtqX -v ON_ERROR_STOP=1"
+    return on(server, psql, stdin=sql.encode(), status=status).strip()
 
 
 def until(what: str, found: Callable[[], object], *, seconds: float = 60.0) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,12 +30,21 @@ from ops.hosts.local import LocalHost
 
 TOKEN = "npm_s3cret-token"
 DOCKERFILE = """\
-FROM python:3.13-slim AS big
-RUN head -c 3000000 /dev/urandom > /layer
-FROM big
+FROM python:3.13-slim AS packages
+RUN mkdir /packages && echo 1 > /packages/one
+FROM python:3.13-slim
+COPY --from=packages /packages /packages
 ARG VERSION
-RUN --mount=type=secret,id=npm cat /run/secrets/npm && wc -c < /run/secrets/npm > /token-size
+RUN --mount=type=secret,id=npm : NAME && cat /run/secrets/npm && wc -c < /run/secrets/npm > /token-size
 RUN echo "$VERSION" > /version
+"""
+# Small, since all of it travels to every server; only the last layer depends on the version.
+SMALL = """\
+FROM scratch
+COPY layer /layer
+COPY more /more
+ARG VERSION
+COPY $VERSION /version
 """
 COMPOSE = """\
 services:
@@ -58,7 +67,6 @@ class Shop(Stack):
 
     name: str = ""
     port: int = 0
-    images: list[str] = field(default_factory=list)
 
     @property
     def settings(self) -> Settings:
@@ -77,11 +85,16 @@ def shop(sandbox: boxes.Sandbox, tmp_path: Path) -> Iterator[Callable[..., Shop]
     """Make a stack folder; `registry` chooses the sandbox's registry and builder, or none and this machine."""
     made: list[Shop] = []
 
-    def make(*, registry: bool, password: str = "", dockerfile: str = DOCKERFILE) -> Shop:
+    def make(*, registry: bool, password: str = "", dockerfile: str = "") -> Shop:
         name = f"shop-{secrets.token_hex(3)}"
         folder = tmp_path / name
         (folder / "web").mkdir(parents=True)
-        (folder / "web" / "Dockerfile").write_text(dockerfile)
+        chosen = dockerfile or (DOCKERFILE if registry else SMALL)
+        (folder / "web" / "Dockerfile").write_text(
+            chosen.replace("NAME", name)
+        )  # a step of its own, never cached
+        for file in ("layer", "more", "1.0", "1.1"):
+            (folder / "web" / file).write_bytes(secrets.token_bytes(100_000))
         (folder / "compose.yaml").write_text(COMPOSE)
         port = free_port()
         where = f'registry = "{sandbox.registry}"' if registry else f"forward_port = {port}"

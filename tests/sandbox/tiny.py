@@ -15,7 +15,7 @@ __all__ = ["PROJECT", "TOKEN", "behave", "current", "releases", "standing", "tin
 PROJECT = "tiny-test"
 TOKEN = "first-token-of-many"
 
-APP = '''\
+APP = """\
 import json, os, signal, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -65,7 +65,7 @@ if FAULT == "crash":
 if FAULT == "brief":
     threading.Timer(2.0, end, (9, "fatal: the cache ran over")).start()
 Server(("", 8000), Handler).serve_forever(poll_interval=0.1)
-'''
+"""
 
 COMPOSE = """\
 services:
