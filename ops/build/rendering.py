@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from ops.commands import Command, Result, quote
 from ops.commands.quoting import quote_all
 from ops.config import Settings
 from ops.config.dotenv import compose_form
-from ops.engines.rendering import sentinel
+from ops.engines.rendering import parse_model, sentinel
 from ops.errors import ConfigError, FailedUnchanged
 from ops.hosts import Host
 
@@ -53,8 +52,7 @@ def resolved_model(settings: Settings, host: Host, version: str, folder: Path) -
     result = host.run(Command(script, title="docker compose config"))
     if not result.ok:
         raise _failure(result)
-    model: dict[str, Any] = json.loads(result.stdout)
-    return model
+    return parse_model(result.stdout)
 
 
 def _failure(result: Result) -> ConfigError | FailedUnchanged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,9 +153,11 @@ def _secrets(
         definition = (model.get("secrets") or {}).get(source) or {}
         secret = BuildSecret(entry.get("target") or source)
         if definition.get("file"):
-            if not Path(definition["file"]).is_file():
+            if not Path(definition["file"]).is_file() or not os.access(definition["file"], os.R_OK):
                 faults.append(
-                    ConfigError(f"its build secret {source}: no file {definition['file']}", target=name)
+                    ConfigError(
+                        f"its build secret {source}: no readable file {definition['file']}", target=name
+                    )
                 )
             found.append(replace(secret, file=definition["file"]))
         elif variable := definition.get("environment"):

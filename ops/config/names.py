@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.config.folder import parse_yaml, scalars, yaml_files
+from ops.config.folder import load_yaml, parse_yaml, scalars, yaml_files
 from ops.config.interpolation import Reference, references
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
     from ops.config.models import StackConfig
 
-__all__ = ["Declared", "Required", "declared_names", "interpolated", "named_in_config", "required_by"]
+__all__ = ["Declared", "Required", "declared_names", "interpolated", "named_in_config", "required_by", "variables_of"]
 
 _ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -49,7 +49,20 @@ def declared_names(folder: Path, config: StackConfig) -> Declared:
     names = secret | set(named_in_config(config.model_dump()))
     for path in yaml_files(folder):
         names |= {reference.name for reference in interpolated(path)}
-    return Declared(frozenset(names), frozenset(secret))
+        names |= variables_of(path, "configs")
+    by_file = {name for path in yaml_files(folder) for name in variables_of(path, "secrets")}
+    return Declared(frozenset(names | by_file), frozenset(secret | by_file))
+
+
+def variables_of(path: Path, kind: str) -> set[str]:
+    """Return the variables from which a compose file's `secrets:` or `configs:` take their values."""
+    try:
+        data = load_yaml(path.read_bytes(), str(path))
+    except ConfigError:
+        return set()  # a template, or a fault that whoever reads the compose files tells
+    definitions = data.get(kind) if isinstance(data, dict) else None
+    found = definitions.values() if isinstance(definitions, dict) else ()
+    return {str(each["environment"]) for each in found if isinstance(each, dict) and each.get("environment")}
 
 
 def named_in_config(value: object) -> Iterator[str]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from ops.commands import Secret
 from ops.config import dotenv
-from ops.config.names import Declared, required_by
+from ops.config.folder import yaml_files
+from ops.config.names import Declared, required_by, variables_of
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def missing(settings: Settings) -> list[ConfigError]:
     places = f"looked in the {PROCESS}, .env.{settings.environment} and .env of {settings.folder}"
     errors: list[ConfigError] = []
     values = settings.values
-    for name in sorted(values.secret_names):
+    # What only a file under `secrets:` names may be for a build alone; a service that uses it misses it at its deploy.
+    named = {name for path in yaml_files(settings.folder) for name in variables_of(path, "secrets")}
+    for name in sorted(values.secret_names - (named - set(settings.config.secrets.required))):
         if not values.text(name):
             errors.append(
                 ConfigError(f"secret {name} has no value; {places}", next_step=_how(name, settings))

@@ -66,9 +66,10 @@ def upload(
         if content.digest not in facts.files:
             entries += [(f"files/{content.digest}/{name}", data, mode) for name, data, mode in content.files]
     incoming = f".incoming-{release.run_id}"
+    clean = f"rm -rf {quote(f'{layout.root}/{incoming}')}"  # a full disk ends the script inside this folder
     script = (
         f"umask 022; cd {quote(layout.root)} && chmod 700 files releases && rm -rf {quote(incoming)} && mkdir -m 700 {quote(incoming)} || exit 1; "
-        f"trap {quote(f'rm -rf {quote(incoming)}')} EXIT; cd {quote(incoming)} && tar -xpf - || exit 1; "
+        f"trap {quote(clean)} EXIT; cd {quote(incoming)} && tar -xpf - || exit 1; "
         'for f in files/*; do [ -d "$f" ] || continue; [ -e "../$f" ] || mv "$f" "../$f" || exit 1; done; '
         f"rm -rf ../releases/{quote(release.id)} && mv release ../releases/{quote(release.id)}; s=$?; cd ..; exit $s"
     )

@@ -52,10 +52,17 @@ def commit(release: Release, layout: Layout, facts: HostFacts, keep: int) -> Com
         tags = " ".join(quote(image_tag(known[name], service, name)) for service in known[name].services)
         script += f"docker image rm {tags} >/dev/null 2>&1; rm -rf {quote(f'releases/{name}')}; "
     for pin in stale_pins:
-        # Another stack that runs the same image keeps it under a tag of its own.
+        # Another stack that runs the same image keeps it under a tag of its own. The tag that it was pulled by goes
+        # too, or the image would stay for ever; one that follows no version may be anybody's.
+        pulled = [s for name in gone for s in known[name].services.values() if s.versioned and s.pin == pin]
+        has = "printf '%s\\n' \"$t\" | grep -q"
+        untag = "".join(
+            f"{has}xF -- {quote(tag)} && docker image rm {quote(tag)}; "
+            for tag in sorted({spec.image for spec in pulled})
+        )
         script += (
-            f"docker image inspect --format '{{{{range .RepoTags}}}}{{{{println .}}}}{{{{end}}}}' {quote(pin)} 2>/dev/null | "
-            f"grep -q '^opsbook/' || docker image rm {quote(pin)} >/dev/null 2>&1; "
+            f"t=$(docker image inspect --format '{{{{range .RepoTags}}}}{{{{println .}}}}{{{{end}}}}' {quote(pin)} 2>/dev/null); "
+            f"{has} '^opsbook/' || {{ {untag}docker image rm {quote(pin)}; }} >/dev/null 2>&1; "
         )
     if stale_files:
         script += "rm -rf " + " ".join(quote(f"files/{digest}") for digest in stale_files) + "; "

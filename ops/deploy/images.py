@@ -188,7 +188,7 @@ def pull_pins(
         ids = [pin for pin in lacking[name] if pin.startswith("sha256:")]
         if ids:
             raise FailedUnchanged(
-                f"the image {ids[0][:19]}… stands on another server only and in no registry",
+                f"the image {ids[0][:19]}… is not on this server and in no registry",
                 target=name,
                 next_step="push it to a registry (inv build --push)",
             )

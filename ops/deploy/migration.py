@@ -5,7 +5,7 @@ from __future__ import annotations
 from ops.deploy.planning import switch_for
 from ops.deploy.rollout import Rollout, raise_all
 from ops.engines.compose import one_off
-from ops.errors import NeedsPerson, UsageError
+from ops.errors import Locked, NeedsPerson, OpsError, UsageError
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.runs.execute import execute
@@ -19,7 +19,7 @@ def migrate(rollout: Rollout) -> None:
     """Run the migration to its end; a signal in between is put off until then.
 
     Before a first deploy nothing runs that it could talk to, so the services that it depends on are started where
-    they are absent. Raises NeedsPerson when it fails: the old version serves, the schema may be half changed.
+    they are absent or stopped. Raises NeedsPerson when it fails: the old version serves, the schema may be half changed.
     """
     run, config = rollout.run, rollout.settings.config.migrate
     assert config is not None
@@ -34,18 +34,30 @@ def migrate(rollout: Rollout) -> None:
     command = one_off(
         run.layout, release, config.service, config.command, run_id=run.run_id, timeout=config.timeout
     )
-    with run.interruption.deferred():
-        result = run.hosts[place].run(command)
+    try:
+        with run.interruption.deferred():
+            result = run.hosts[place].run(command)
+    except Locked:
+        raise
+    except OpsError as error:  # it took too long and was ended there, or the server was lost with it
+        raise _failed(rollout, place, f"the migration did not come to its end: {error.message}") from error
     run.log.write(f"$ {command.shown}\n{result.stdout}{result.stderr}", place)
     if not result.ok:
-        raise NeedsPerson(
-            f"the migration failed with status {result.status}: {result.last_lines}",
-            target=place,
-            left_behind="the old version serves on; the database schema may be half changed",
-            next_step="read the migration's output in the log, mend it, and deploy again",
+        raise _failed(
+            rollout, place, f"the migration failed with status {result.status}: {result.last_lines}"
         )
     run.migrated = True
     run.interruption.cancellation.check()
+
+
+def _failed(rollout: Rollout, place: str, message: str) -> NeedsPerson:
+    serves = "the old version serves on" if any(rollout.came_from.values()) else "no version serves yet"
+    return NeedsPerson(
+        message,
+        target=place,
+        left_behind=f"{serves}; the database schema may be half changed",
+        next_step="read the migration's output in the log, mend it, and deploy again",
+    )
 
 
 def _start_support(rollout: Rollout, service: str) -> None:
@@ -61,7 +73,11 @@ def _start_support(rollout: Rollout, service: str) -> None:
     starts: dict[str, tuple[Step, ...]] = {}
     for name, release in rollout.releases.items():
         view = View(rollout.surveys[name].facts.containers)
-        absent = [other for other in needed if other in release.services and not view.of(other)]
+        absent = [
+            other
+            for other in needed
+            if other in release.services and not any(c.running for c in view.of(other))
+        ]
         if absent:
             starts[name] = plan_switch(release, switch_for(rollout.settings, release), view, only=absent)
 

@@ -9,6 +9,7 @@ from ops.commands import Command, quote
 from ops.config import Settings
 from ops.config.dotenv import compose_form
 from ops.deploy.examine import chosen_servers, state_host_of
+from ops.deploy.images import pull_pins
 from ops.deploy.planning import secret_values
 from ops.deploy.rollout import Rollout, raise_all
 from ops.deploy.survey import Survey, layout_of, survey
@@ -183,6 +184,13 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
             releases[name] = release if options.release_secrets else release.with_secrets(secrets)
     rollout.releases = releases
     run.version = next((release.version for release in releases.values()), None)
+    with run.during(Phase.FETCH):
+        # They are kept for this, but somebody may have removed them (`docker system prune -a`).
+        pins = {
+            name: {spec.image: spec.pin for spec in release.services.values()}
+            for name, release in releases.items()
+        }
+        pull_pins(pins, rollout.surveys, run.hosts, settings)
     with run.during(Phase.UPLOAD):
 
         def write(host: Host) -> None:

@@ -22,6 +22,7 @@ from ops.hosts.fleet import each
 from ops.notify import notify
 from ops.outcomes import Outcome, Target
 from ops.runs.execute import Workbench, execute
+from ops.runs.phases import Phase
 from ops.runs.run import Run
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
@@ -320,6 +321,8 @@ class Rollout:
         left = (
             f"and {', '.join(self.touched)} between two releases" if self.touched else "nothing was switched"
         )
+        if run.phase is Phase.MIGRATE and not run.migrated:
+            left += "; the migration was ended half-way, the database schema may be half changed"
         return NeedsPerson(
             "interrupted twice: the way back was left unfinished",
             left_behind=f"the lock of run {run.run_id}; {left}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +111,12 @@ def _render(settings: Settings, sources: list[tuple[str, bytes]], server: str, v
 
 def _failure(command: Command, text: str, name: str, *, rendering: bool) -> OpsError:
     if rendering:
-        return ConfigError(f"docker compose refuses the compose files: {text}")
+        # The server resolved them in a folder in memory, whose name tells the reader nothing.
+        told = re.sub(r"\S*/ops\.\w{6}/", "", text)
+        return ConfigError(
+            f"docker compose refuses the compose files: {told}",
+            next_step="docker compose config   in the stack folder finds it too",
+        )
     if "permission denied" in text.lower():
         return FailedUnchanged(
             f"no right to use Docker: {text}",

@@ -92,11 +92,20 @@ def compose_yaml(model: Mapping[str, Any], project: str) -> str:
     import yaml
 
     rest = {key: value for key, value in model.items() if key != "name"}
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # libyaml's where it is built in
+        pass
+
+    Dumper.add_representer(str, _string)
     body: str = yaml.dump(
-        {"name": project, **rest}, Dumper=dumper, sort_keys=False, allow_unicode=True, width=1000
+        {"name": project, **rest}, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000
     )
     return "# Written by Opsbook for this release; values of secrets stand in .env beside it.\n" + body
+
+
+def _string(dumper: Any, text: str) -> Any:
+    """Quote what looks like the start of a number: 1e3 and 0o17 are text for PyYAML, but numbers for Compose."""
+    style = '"' if text[:1] in tuple("0123456789+-.") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def dotenv_values(release: Release, secrets: Mapping[str, str]) -> dict[str, str]:

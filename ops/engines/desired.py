@@ -103,6 +103,9 @@ def desired(
         for name, definition in definitions.items():
             if "file" in definition:
                 _settle_file(definition, folder, settings, layout, f"{kind[:-1]} {name}", contents, problems)
+            elif kind == "configs" and "environment" in definition:
+                # The release's .env holds secrets alone; what is none stands in the file itself.
+                definition["content"] = settings.values.text(definition.pop("environment")) or ""
     for name, service in services.items():
         options = config.services.get(name) or Service()
         depends = tuple(service.get("depends_on") or ())
@@ -125,16 +128,18 @@ def desired(
         replicas = _replicas(service, options)
         service.setdefault("deploy", {})["replicas"] = replicas
         service.pop("scale", None)
-        used = tuple(
-            sorted(
-                set(_SENTINEL.findall(json.dumps([service, _used_definitions(service, shared_definitions)])))
-            )
-        )
+        given = _variables(service, shared_definitions)
+        problems += [
+            ConfigError(f"service {name} needs the secret {variable}, which has no value", next_step=f"set {variable}")
+            for variable in sorted(given)
+            if not secret_values.get(variable)
+        ]
+        definitions_here = _used_definitions(service, shared_definitions)
+        used = tuple(sorted({*_SENTINEL.findall(json.dumps([service, definitions_here])), *given}))
         labels = dict(service.get("labels") or {})
         labels |= {"ops.stack": settings.stack, "ops.environment": settings.environment, "ops.service": name}
         service["labels"] = labels
-        base = _base(service, _used_definitions(service, shared_definitions))
-        labels["ops.config"] = f"${{{config_variable(name)}}}"
+        base = _base(service, definitions_here)
         specs[name] = ServiceSpec(
             name=name,
             config=config_hash(base, used, secret_values),
@@ -154,8 +159,11 @@ def desired(
         )
     model["services"] = services
     _drop_unused(model)
+    model = _literal(model)
+    for name in specs:
+        model["services"][name]["labels"]["ops.config"] = f"${{{config_variable(name)}}}"
     text = json.dumps(model)
-    names = tuple(sorted(set(_SENTINEL.findall(text))))
+    names = tuple(sorted({*_SENTINEL.findall(text), *(s for spec in specs.values() for s in spec.secrets)}))
     for name in names:
         text = text.replace(sentinel(name), f"${{{name}}}")
     if folder in text:
@@ -222,6 +230,8 @@ def _settle_mounts(
         volume["source"] = mount.path
         if mount.content is not None:
             contents[mount.path] = mount.content
+        else:  # nobody else makes a folder there; Compose's long form would refuse its absence
+            volume["bind"] = {**(volume.get("bind") or {}), "create_host_path": True}
 
 
 def _settle_file(
@@ -340,6 +350,21 @@ def _used_definitions(
         kind: {entry["source"]: definitions[kind].get(entry["source"]) for entry in service.get(kind) or ()}
         for kind in ("configs", "secrets")
     }
+
+
+def _variables(service: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the variables that a service's secrets take their values from."""
+    used = _used_definitions(service, definitions)["secrets"].values()
+    return {definition["environment"] for definition in used if definition and "environment" in definition}
+
+
+def _literal(value: Any) -> Any:
+    """Return data as a compose file holds it: Compose reads `$` in values, not in keys, as the start of a variable."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def _base(service: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

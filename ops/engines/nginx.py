@@ -88,14 +88,16 @@ def resting_upstream(spec: ServiceSpec, names: Sequence[str], *, resolve: bool) 
 def write_upstream(layout: Layout, project: str, proxy: ProxySpec, service: str, text: str) -> Command:
     """Return the command that puts an upstream file in place, tests it and reloads the proxy where it runs.
 
-    It prints the pids of the workers from before the reload. A file that nginx refuses is put back.
+    It prints the pids of the workers from before the reload; where the file is loaded already (by a run that died),
+    of those that still end their requests. A file that nginx refuses is put back.
     """
     folder = f"{layout.proxy}/{proxy.upstreams}"
     file = f"{service}.conf"
     return Command(
         f"umask 022; mkdir -p {quote(folder)} && cd {quote(folder)} && cat > {quote('.' + file + '.next')} || exit 1; "
         # What was loaded last is kept beside it: a run killed between write and reload is seen, an equal file is not reloaded.
-        f'f={quote(file)}; if cmp -s ".$f.next" ".$f.loaded" && cmp -s ".$f.next" "$f"; then rm -f ".$f.next"; exit 0; fi; '
+        f'f={quote(file)}; if cmp -s ".$f.next" ".$f.loaded" && cmp -s ".$f.next" "$f"; then rm -f ".$f.next"; '
+        f"p={_running(project, proxy)}; {_workers('shutting down')}; exit 0; fi; "
         f'had=; [ -e "$f" ] && {{ cp -p "$f" ".$f.previous"; had=1; }}; '
         f'mv ".$f.next" "$f" || exit 1; p={_running(project, proxy)}; '
         'back() { if [ -n "$had" ]; then mv ".$f.previous" "$f"; else rm -f "$f"; fi; }; '
@@ -125,9 +127,7 @@ def apply_configuration(
         content = quote(f"{layout.files}/{digest}")  # not there for a folder without files
         spare = [path.removeprefix(f"{folder}/") for path in sorted(own) if path.startswith(f"{folder}/")]
         excluded = " ".join(f"--exclude={quote(f'./{path}')}" for path in spare)
-        copies += (
-            f"[ ! -d {content} ] || tar -C {content} {excluded} -cf - . | tar -C {quote(folder)} -xpf - || exit 1; "
-        )
+        copies += f"[ ! -d {content} ] || tar -C {content} {excluded} -cf - . | tar -C {quote(folder)} -xpf - || exit 1; "
     return Command(
         f"umask 022; mkdir -p {quote(layout.proxy)} && cd {quote(layout.proxy)} && mkdir -p {listed} || exit 1; "
         f"trap 'rm -f .previous.tar .keep' EXIT; tar -cf .previous.tar {listed} || exit 1; {copies}"
@@ -163,8 +163,9 @@ def _running(project: str, proxy: ProxySpec) -> str:
     return f"$(docker ps -q --no-trunc --filter status=running {filters} | head -n 1)"
 
 
-def _workers() -> str:
-    return '[ -z "$p" ] || docker top "$p" -eo pid,args | awk \'/nginx: worker/ {print $1}\''
+def _workers(state: str = "") -> str:
+    pattern = f"nginx: worker.*{state}" if state else "nginx: worker"
+    return f'[ -z "$p" ] || docker top "$p" -eo pid,args | awk \'/{pattern}/ {{print $1}}\''
 
 
 def _reload() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from ops.commands import Command, quote
 from ops.commands.quoting import quote_all
 
-__all__ = ["COMPOSE", "parse_rendered", "render_command", "sentinel", "tarball"]
+__all__ = ["COMPOSE", "parse_model", "parse_rendered", "render_command", "sentinel", "tarball"]
 
 # The server's own login environment takes no part: what it exports would win over the release's .env.
 COMPOSE = 'env -i HOME="$HOME" PATH="$PATH" ${DOCKER_HOST:+DOCKER_HOST="$DOCKER_HOST"} ${XDG_RUNTIME_DIR:+XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR"} docker compose'
@@ -63,4 +63,10 @@ def render_command(
 def parse_rendered(text: str) -> tuple[str, Mapping[str, Any]]:
     """Read the answer of `render_command`: the folder that relative paths were resolved from, and the model."""
     folder, _, document = text.partition("\n")
-    return folder, json.loads(document)
+    return folder, parse_model(document)
+
+
+def parse_model(document: str) -> dict[str, Any]:
+    """Read what `docker compose config --format json` prints; every `$`, in keys too, comes doubled from there."""
+    model: dict[str, Any] = json.loads(document.replace("$$", "$"))
+    return model

@@ -15,11 +15,15 @@ from ops.deploy.status import Status, history, status
 from ops.deploy.unlocking import unlock
 from ops.hosts import Cancellation, Host
 from ops.hosts.fleet import Fleet
+from ops.hosts.local import LocalHost
 from ops.outcomes import Outcome
 from ops.runs.interruption import Interruption
 from ops.runs.journal import Entry
 from ops.runs.lock import Holder
 from ops.runs.reporting import Reporter, Silent
+from ops.servers.checking import Checked, check
+from ops.servers.preparing import Prepared, prepare
+from ops.servers.trusting import Trusted, trust
 from ops.stack.changing import Change, bring_up, remove, restart, scale, take_down
 from ops.stack.looking import Row, execute, logs, processes
 
@@ -60,9 +64,8 @@ class Environment:
         options = DeployOptions(resume, tuple(servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
             wanted = self._version(version, hosts, resume, allow_dirty, state_host)
-            return deploy(
-                self.settings, hosts, wanted, options, reporter or Silent(), interruption, self._seams()
-            )
+            seams = self._seams(interruption.cancellation)
+            return deploy(self.settings, hosts, wanted, options, reporter or Silent(), interruption, seams)
 
     def plan(
         self, version: str | None = None, *, servers: Sequence[str] = (), allow_dirty: bool = False
@@ -171,6 +174,33 @@ class Environment:
         """Remove the stack from its servers; with `volumes` its data as well."""
         return self._change(wait, reporter, lambda change: remove(change, volumes=volumes))
 
+    def trust(
+        self, servers: Sequence[str] = (), *, replace: bool = False, agree: Callable[[Trusted], bool]
+    ) -> tuple[Trusted, ...]:
+        """Record the host keys that `agree` accepts, and return all that were seen."""
+        return trust(
+            self.settings, chosen_servers(self.settings, tuple(servers)), replace=replace, agree=agree
+        )
+
+    def check_servers(self, servers: Sequence[str] = ()) -> tuple[Checked, ...]:
+        """Return what servers have and lack for a deploy; nothing is changed."""
+        with self._only(servers) as hosts:
+            return check(self.settings, hosts)
+
+    def prepare_servers(self, servers: Sequence[str] = (), *, dry_run: bool = False) -> tuple[Prepared, ...]:
+        """Install Docker where it is missing, make the stack's folder, give the user the rights; return what was done."""
+        with self._only(servers) as hosts:
+            return prepare(self.settings, hosts, dry_run=dry_run)
+
+    @contextmanager
+    def _only(self, servers: Sequence[str]) -> Iterator[dict[str, Host]]:
+        config = self.settings.config
+        names = chosen_servers(self.settings, tuple(servers))
+        with Fleet(
+            config, self.settings.folder, self.settings.environment, Cancellation(), only=names
+        ) as fleet:
+            yield fleet.hosts
+
     def _change(self, wait: float, reporter: Reporter | None, call: Callable[[Change], Outcome]) -> Outcome:
         interruption = Interruption()
         with self._hosts(interruption.cancellation, (), None) as hosts:
@@ -206,5 +236,8 @@ class Environment:
                 return resolve_version(self.settings, found)
         return resolve_version(self.settings, version, allow_dirty=allow_dirty)
 
-    def _seams(self) -> Seams:
-        return Seams()
+    def _seams(self, cancellation: Cancellation) -> Seams:
+        """Images without a registry come from a throw-away one on this machine, through SSH."""
+        from ops.build import serve_images
+
+        return Seams(serve_images=serve_images(self.settings, LocalHost("this machine"), cancellation))

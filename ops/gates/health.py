@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from ops.commands import Command, quote
 from ops.engines.facts import Container, containers_query, parse_containers
@@ -20,17 +21,26 @@ LOOK_EVERY = 1.0  # seconds between looks at Docker's own state while probes fai
 PROBE_TIMEOUT = 3.0
 STEADY = 2.0  # seconds that a container has to stay up where nothing but its running can be asked
 
+_NEVER: Mapping[str, int] = MappingProxyType({})
+
 
 class GateFailed(OpsError):
     """A container crashed, was restarted, or did not become healthy; the message ends with its last lines."""
 
 
 def wait_healthy(
-    host: Host, project: str, spec: ServiceSpec, containers: Sequence[Container], cancellation: Cancellation
+    host: Host,
+    project: str,
+    spec: ServiceSpec,
+    containers: Sequence[Container],
+    cancellation: Cancellation,
+    leaving: Collection[str] = (),
+    restarts: Mapping[str, int] = _NEVER,
 ) -> tuple[Container, ...]:
     """Wait until the service's containers of this definition pass their probes; return all containers as last seen.
 
-    Raises GateFailed when one exits, is restarted, or is not healthy after `spec.health.timeout` seconds.
+    Containers whose ids are among `leaving` do not count; `restarts` is how often those from before the run had
+    been restarted by then. Raises GateFailed when one exits, is restarted, or is not healthy after `spec.health.timeout` seconds.
     """
     health = spec.health
     steady = min(STEADY, health.timeout / 2)
@@ -40,8 +50,8 @@ def wait_healthy(
     passed: dict[str, int] = {}
     looked = time.monotonic()
     while True:
-        wanted = _wanted(spec, seen)
-        _stop_at_crash(host, spec, wanted, {})
+        wanted = _wanted(spec, seen, leaving)
+        _stop_at_crash(host, spec, wanted, restarts)
         results = {c.id: probe(host, c, health) for c in wanted}
         young = [c for c in wanted if _blind(c, health) and looked - since.setdefault(c.id, looked) < steady]
         for identity, fault in results.items():
@@ -60,19 +70,24 @@ def wait_healthy(
 
 
 def soak(
-    host: Host, project: str, spec: ServiceSpec, containers: Sequence[Container], cancellation: Cancellation
+    host: Host,
+    project: str,
+    spec: ServiceSpec,
+    containers: Sequence[Container],
+    cancellation: Cancellation,
+    leaving: Collection[str] = (),
 ) -> tuple[Container, ...]:
     """Watch the service's containers of this definition for `spec.health.soak` seconds.
 
     Raises GateFailed at the first restart, exit, or probe that fails twice in a row.
     """
     seen = tuple(containers)
-    baseline = {c.id: c.restarts for c in _wanted(spec, seen)}
+    baseline = {c.id: c.restarts for c in _wanted(spec, seen, leaving)}
     end = time.monotonic() + spec.health.soak
     failed: dict[str, int] = {}
     while True:
         seen = _look(host, project)
-        wanted = _wanted(spec, seen)
+        wanted = _wanted(spec, seen, leaving)
         _stop_at_crash(host, spec, wanted, baseline)
         if len(wanted) < spec.replicas:
             raise GateFailed(
@@ -115,8 +130,10 @@ def _blind(container: Container, health: HealthSpec) -> bool:
     return health.kind == "running" or (health.kind == "docker" and not container.health)
 
 
-def _wanted(spec: ServiceSpec, containers: Sequence[Container]) -> list[Container]:
-    return [c for c in containers if c.service == spec.name and c.config == spec.config]
+def _wanted(spec: ServiceSpec, containers: Sequence[Container], leaving: Collection[str]) -> list[Container]:
+    return [
+        c for c in containers if c.service == spec.name and c.config == spec.config and c.id not in leaving
+    ]
 
 
 def _look(host: Host, project: str) -> tuple[Container, ...]:
@@ -127,7 +144,7 @@ def _look(host: Host, project: str) -> tuple[Container, ...]:
 
 
 def _stop_at_crash(
-    host: Host, spec: ServiceSpec, containers: Sequence[Container], baseline: dict[str, int]
+    host: Host, spec: ServiceSpec, containers: Sequence[Container], baseline: Mapping[str, int]
 ) -> None:
     for container in containers:
         crashed = container.state in ("exited", "dead", "restarting") or container.restarts > baseline.get(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import ssl
 import time
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def request(
         if tls is not None:
             from urllib3.util.ssltransport import SSLTransport
 
-            stream = SSLTransport(channel, tls, server_hostname=name or address)  # type: ignore[arg-type]  # it needs a socket's four verbs only
+            stream = SSLTransport(channel, tls, server_hostname=name or address)  # type: ignore[arg-type]  # used for a socket's four verbs only
         connection = http.client.HTTPConnection(name or address, port, timeout=timeout)
         connection.sock = stream
         standard = 443 if tls is not None else 80
@@ -56,11 +57,36 @@ def request(
             "Connection": "close",
         }
         connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
+        # connection.getresponse() would close the stream behind the headers, and an SSH channel loses the body then.
+        response = http.client.HTTPResponse(_Readable(stream), method="GET")  # type: ignore[arg-type]  # it calls makefile only
+        response.begin()
         body = response.read(65536)
         return Answer(response.status, body.decode(errors="replace"), time.monotonic() - start)
     finally:
         _close(channel)
+
+
+class _Readable:
+    """The reading half of a socket over anything with `recv`; TLS over an SSH channel has no other."""
+
+    def __init__(self, stream: Connection) -> None:
+        self._stream = stream
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self._stream))
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, stream: Connection) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # narrower than Buffer
+        data = self._stream.recv(len(buffer)) or b""
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _close(channel: Connection) -> None:

@@ -28,7 +28,7 @@ class NotAuthenticated(Exception):
         self.next_step = next_step
 
 
-class KeyAuthentication(paramiko.AuthStrategy):
+class KeyAuthentication(paramiko.AuthStrategy):  # type: ignore[name-defined,misc]  # its stubs lack it
     """Offers the keys of an endpoint one after another, the ones it names first."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -36,7 +36,7 @@ class KeyAuthentication(paramiko.AuthStrategy):
         self._notes: list[str] = []
         self._next_step = ""
 
-    def authenticate(self, transport: paramiko.Transport) -> None:  # type: ignore[override]  # its result is not used
+    def authenticate(self, transport: paramiko.Transport) -> None:
         """Return once the server accepted a key; raises NotAuthenticated."""
         user = self._endpoint.user
         offered = 0

@@ -204,7 +204,7 @@ class ChannelProcess:
     @property
     def ended(self) -> bool:
         channel = self._channel
-        over = channel.closed or (channel.eof_received and channel.exit_status_ready())
+        over = bool(channel.closed or (channel.eof_received and channel.exit_status_ready()))
         return over and not channel.recv_ready() and not channel.recv_stderr_ready()
 
     @property

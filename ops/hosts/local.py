@@ -128,7 +128,9 @@ class _Shell:
             start_new_session=True,
         )
         process = self._process
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         self._files = (process.stdin, process.stdout, process.stderr)
         self._in, self._out, self._err = (file.fileno() for file in self._files)
         self._open = {self._out, self._err}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 
 from ops.commands import Command, Result, quote
@@ -57,7 +57,7 @@ class Runner:
         with self._talk(batch((command,))) as talk, closing(self._chunks(talk, command)) as chunks:
             yield chunks
 
-    def _chunks(self, talk: Conversation, command: Command) -> Iterator[bytes]:
+    def _chunks(self, talk: Conversation, command: Command) -> Generator[bytes, None, None]:
         talk.expect(command.shown, command.timeout)
         status, errors = 0, _Tail()
         for is_error, event in talk:

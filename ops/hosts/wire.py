@@ -51,10 +51,10 @@ class ProbedTransport(paramiko.Transport):
         self._request = threading.Lock()
         self._busy = False
         options = self.get_security_options()
-        options.kex = _prefer(_KEX, options.kex)
-        options.ciphers = _prefer(_CIPHERS, options.ciphers)
+        options.kex = _prefer(_KEX, tuple(options.kex))
+        options.ciphers = _prefer(_CIPHERS, tuple(options.ciphers))
         wanted = tuple(algorithm for kind in key_types for algorithm in _algorithms(kind))
-        options.key_types = _prefer(wanted, options.key_types)
+        options.key_types = _prefer(wanted, tuple(options.key_types))
 
     def probe(self) -> None:
         """Send a question that the server has to answer (with a refusal); the answer itself is dropped."""
@@ -63,7 +63,7 @@ class ProbedTransport(paramiko.Transport):
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
         with self._asking:
-            if self._busy or not self.active:
+            if self._busy or not self.is_active():
                 return
             self._asked.append("probe")
             self._send_user_message(message)  # type: ignore[attr-defined]  # what global_request itself does

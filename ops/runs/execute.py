@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ops.engines.facts import containers_query, parse_containers
@@ -35,25 +35,26 @@ def execute(steps: Sequence[Step], host: Host, view: View, bench: Workbench) -> 
 
     Raises OpsError with the step's name at the first that fails; the steps behind it are not begun.
     """
+    restarts = {container.id: container.restarts for container in view.containers}
     for step in steps:
         bench.cancellation.check()
         bench.reporter.step(host.name, step.title)
         bench.log.write(step.title, host.name)
-        view = _one(step, host, view, bench)
+        view = _one(step, host, view, bench, restarts)
     return view
 
 
-def _one(step: Step, host: Host, view: View, bench: Workbench) -> View:
+def _one(step: Step, host: Host, view: View, bench: Workbench, restarts: Mapping[str, int]) -> View:
     if isinstance(step, Act):
         return _act(step, host, view, bench)
     if isinstance(step, Gate):
-        return replace(
-            view, containers=wait_healthy(host, bench.project, step.spec, view.containers, bench.cancellation)
+        containers = wait_healthy(
+            host, bench.project, step.spec, view.containers, bench.cancellation, step.leaving, restarts
         )
+        return replace(view, containers=containers)
     if isinstance(step, Soak):
-        return replace(
-            view, containers=soak(host, bench.project, step.spec, view.containers, bench.cancellation)
-        )
+        containers = soak(host, bench.project, step.spec, view.containers, bench.cancellation, step.leaving)
+        return replace(view, containers=containers)
     if isinstance(step, Drain):
         _drain(step, host, view, bench)
         return view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from ops.commands import Command, Result, quote
 from ops.engines.layout import Layout
 from ops.errors import Locked
-from ops.hosts import Cancellation, Connection, Host
+from ops.hosts import Cancellation, CommandFailed, Connection, Host
 
 __all__ = ["BUSY", "FENCED", "Fence", "FencedHost", "raise_fence"]
 
@@ -72,9 +73,11 @@ class FencedHost:
         return self._checked(self._host.stream_in(self._guard(command), chunks), command)
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
-        target, part = quote(path), quote(path + ".part")
-        script = f"umask 077; cat > {part} && chmod {mode:o} {part} && mv -f {part} {target}"
-        self.run(Command(script, stdin=content, changes=path, title=f"write {path}"))
+        folder, target, part = quote(posixpath.dirname(path) or "."), quote(path), quote(path + ".part")
+        script = f"mkdir -p {folder} && umask 077 && cat > {part} && chmod {mode:o} {part} && mv -f {part} {target}"
+        result = self.run(Command(script, stdin=content, changes=path, title=f"write {path}"))
+        if not result.ok:
+            raise CommandFailed(f"write {path}", result, target=self.name)
 
     def get(self, path: str) -> bytes:
         return self._host.get(path)

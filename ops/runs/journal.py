@@ -32,7 +32,7 @@ class Entry:
 
     def to_json(self) -> str:
         """Return the line, without its end."""
-        data = {key: value for key, value in vars(self).items() if value not in (None, {}, False)}
+        data = {key: value for key, value in vars(self).items() if value is not None and value != {} and value is not False}
         return json.dumps(data, ensure_ascii=False)
 
 

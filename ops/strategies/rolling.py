@@ -60,6 +60,7 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
             )
         )
     live = len(go) - len(dead)
+    leaving = frozenset(c.id for c in go)
     if missing:
         steps.append(
             Act(
@@ -74,12 +75,13 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
             Gate(
                 f"wait until {_count(spec.replicas, f'{spec.name} container')} of this release are healthy",
                 spec,
+                leaving,
             )
         )
     if proxy is not None:
-        steps += _turn(spec, switch, proxy, live=live, started=missing)
+        steps += _turn(spec, switch, proxy, live=live, started=missing, leaving=leaving)
     elif spec.health.soak and missing:
-        steps.append(Soak(f"watch {spec.name} for {spec.health.soak:g} s", spec))
+        steps.append(Soak(f"watch {spec.name} for {spec.health.soak:g} s", spec, leaving))
     if live:
         steps.append(
             Act(
@@ -94,7 +96,9 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _turn(spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, live: int, started: int) -> list[Step]:
+def _turn(
+    spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, live: int, started: int, leaving: frozenset[str]
+) -> list[Step]:
     """Turn the proxy from old to new in two reloads: right after one, nginx has not yet resolved a new name."""
     steps: list[Step] = []
     soak = spec.health.soak if started else 0.0
@@ -107,7 +111,7 @@ def _turn(spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, live: int, sta
         )
         steps.append(Pause("let nginx resolve the new names", proxy.settle))
     if not live:
-        return steps
+        return [Soak(f"watch {spec.name} for {soak:g} s", spec)] if soak else []
     title = (
         f"proxy: new {spec.name} only" if started else f"proxy: without the {spec.name} containers that go"
     )
@@ -115,7 +119,7 @@ def _turn(spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, live: int, sta
         Act(title, _write(spec, switch, proxy, lambda stay, go: (stay, go if soak else ())), note=WORKERS)
     )
     if soak:
-        steps.append(Soak(f"watch {spec.name} for {soak:g} s, the old in reserve", spec))
+        steps.append(Soak(f"watch {spec.name} for {soak:g} s, the old in reserve", spec, leaving))
         steps.append(
             Act(
                 f"proxy: without the old {spec.name}",

@@ -71,10 +71,14 @@ class Act:
 
 @dataclass(frozen=True)
 class Gate:
-    """Wait until the service's containers of this definition are healthy; a crash or the deadline fails the run."""
+    """Wait until the service's containers of this definition are healthy; a crash or the deadline fails the run.
+
+    `leaving` are the ids of those that the plan takes away: how they are does not matter.
+    """
 
     title: str
     spec: ServiceSpec
+    leaving: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Soak:
 
     title: str
     spec: ServiceSpec
+    leaving: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,13 @@ def _collections() -> Collection:
             "Another distribution that imports as `ops` (Canonical's framework for charms) is installed in this Python "
             "environment.\nNext: install opsbook into an environment of its own: python3 -m venv .venv && .venv/bin/pip install opsbook"
         )
-    import importlib
-
-    from ops.tasks import config
+    from ops.tasks import build, config, deploy, sandbox, servers, stack
 
     root = Collection()
     root.add_task(config.init)
     root.add_collection(Collection("config", config.check, config.show))
-    for name in ("build", "deploy", "sandbox", "servers", "stack"):
-        try:
-            module = importlib.import_module(f"ops.tasks.{name}")
-        except ImportError:
-            continue
+    for module in (build, deploy, sandbox, servers, stack):
+        name = module.__name__.rpartition(".")[2]
         root.add_collection(Collection.from_module(module, name=name))
     return root
 

@@ -6,21 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from stacks import ROOT, SECRET, SERVERS, Stack, on_this_set
 
 from ops import sandbox as boxes
-
-ROOT = Path(__file__).parents[2]
-
-# Tests that run at the same time take another set each: OPS_TEST_SET=app1,app2,app3 stands in for web1, web2, db1.
-SERVERS = tuple(os.environ.get("OPS_TEST_SET", "web1,web2,db1").split(","))
-SECRET = "correct-horse $battery\"'\\staple"
 
 
 @pytest.fixture(scope="session")
@@ -43,80 +36,12 @@ def _added(name: str) -> boxes.Sandbox:
     return boxes.status()
 
 
-def on_this_set(text: str, sandbox: boxes.Sandbox) -> str:
-    """Return an ops.toml with the names and addresses of the servers that this run has."""
-    for name, own in zip(("web1", "web2", "db1"), SERVERS, strict=True):
-        fixed = {"web1": "172.30.77.11", "web2": "172.30.77.12", "db1": "172.30.77.21"}[name]
-        text = text.replace(f"{name}.sandbox", f"{own}.sandbox").replace(fixed, sandbox.server(own).address)
-    return text.replace("../../.sandbox/ssh_config", str(sandbox.ssh_config))
-
-
 @pytest.fixture
 def servers(sandbox: boxes.Sandbox) -> boxes.Sandbox:
     """The three servers, emptied of what an earlier test left."""
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(boxes.reset, SERVERS))
     return sandbox
-
-
-@dataclass
-class Stack:
-    """A stack folder of its own for one test, and the `opsbook` command run in it."""
-
-    folder: Path
-    environment: str
-    variables: dict[str, str] = field(default_factory=dict)
-
-    def command(self, *words: str, env: bool = True) -> list[str]:
-        """Return the argv of a task; `--env` is added behind its name."""
-        name, *rest = words
-        chosen = ["--env", self.environment] if env else []
-        return [sys.executable, "-m", "ops.tasks", name, *chosen, *rest]
-
-    def run(self, *words: str, status: int | None = 0, env: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a task to its end; with a status, the exit code must be that one."""
-        done = subprocess.run(
-            self.command(*words, env=env),
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        if status is not None:
-            told = f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-            assert done.returncode == status, told
-        return done
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a task and return its process."""
-        return subprocess.Popen(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-
-    def json(self, *words: str, status: int = 0) -> dict[str, object]:
-        """Run a task with --json and return its document."""
-        found: dict[str, object] = json.loads(self.run(*words, "--json", status=status).stdout)
-        return found
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """The environment of the command."""
-        return {**os.environ, "PYTHONPATH": str(ROOT), **self.variables}
-
-    def edit(self, name: str, change: Callable[[str], str]) -> None:
-        """Change a file of the folder."""
-        path = self.folder / name
-        path.write_text(change(path.read_text()))
 
 
 @pytest.fixture

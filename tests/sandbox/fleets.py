@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import ROOT, SERVERS, Stack, on_this_set
+from stacks import ROOT, SERVERS, Stack, on_this_set
 
 from ops import sandbox as boxes
 from ops.sandbox.layout import layout

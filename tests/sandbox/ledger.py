@@ -6,8 +6,8 @@ import io
 import tarfile
 from pathlib import Path
 
-from conftest import Stack, on_this_set
 from fleets import on, query, until
+from stacks import Stack, on_this_set
 
 from ops import sandbox as boxes
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from conftest import Stack, on_this_set
 from fleets import address, emptied, on, own_name, until
+from stacks import Stack, on_this_set
 
 from ops.runs.phases import Phase
 
@@ -250,15 +250,15 @@ class Rig:
         script = f"echo $(( $(date +%s%3N) - $(stat -c %.3Y {ROOT}/locks/change/heartbeat | tr -d .) ))"
         until("the heartbeat is stale", lambda: int(on(self.servers[0], script)) > STALE * 1000)
 
-    def look(self) -> dict[str, list[str]]:
-        """Return what stands on each server, line by line."""
-        return {name: on(name, LOOK).splitlines() for name in self.servers}
+    def look(self, *servers: str) -> dict[str, list[str]]:
+        """Return what stands on servers (without names: on all), line by line."""
+        return {name: on(name, LOOK).splitlines() for name in servers or self.servers}
 
     def check(self, version: str, *, locked: bool = False, gone: str = "", on_server: str = "") -> None:
         """All servers (or one) serve a version and nothing else, with one release id; a gone version left no release."""
         currents = set()
         names = (on_server,) if on_server else self.servers
-        found = self.look()
+        found = self.look(*names)
         for name in names:
             lines = found[name]
             told = "\n".join(lines)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SERVERS
 from fleets import containers, on
 from ledger import ledger, rows, started_by_hand
+from stacks import SERVERS
 from tiny import standing
 
 from ops import sandbox as boxes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Stack
 from fleets import address, containers, emptied, on, own_name
+from stacks import Stack
 from tiny import PROJECT, behave, current, releases, tiny
 from traffic import Report, Traffic
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fleets import emptied, own_name
+from fleets import emptied
 from stops import Rig, Run, SlowRequest, rig
 
 from ops import sandbox as boxes
@@ -129,7 +129,7 @@ class TestInTheMiddleOfTheSwitch:
         """Start a deploy whose new containers are not healthy for long, and return it once they are awaited."""
         stack.ready_after(f"60{where}")
         run = stack.start("deploy", "--version", version)
-        server = own_name(where.removeprefix("@") or stack.servers[0])
+        server = where.removeprefix("@") or stack.servers[0]
         stack.tells(run, f"{server}: wait until 1 app container of this release")
         stack.ready_after("0")
         return run
@@ -253,3 +253,33 @@ def test_an_interrupted_first_deploy_leaves_nothing(sandbox: boxes.Sandbox, two:
     assert run.end() == 130, run.told
     for lines in two.look().values():
         assert [line for line in lines if not line.startswith("book ")] == []
+
+
+def test_a_killed_rollback_is_finished_by_rollback(one: Rig) -> None:
+    """A rollback that was killed is told by the next deploy, and a second rollback goes where the first one went."""
+    wanted = one.next_version()
+    one.run("deploy", "--version", wanted)
+    run = one.start_until("before.commit", "deploy.rollback", "--yes")
+    run.send(signal.SIGKILL)
+    run.end()
+    one.let_go()
+    one.await_stale()
+    told = one.run("deploy", "--version", wanted, status=4)
+    assert "deploy.rollback" in told
+    one.run("deploy.rollback", "--yes")
+    one.check(one.version)
+
+
+def test_a_frozen_run_that_nobody_followed_goes_on(one: Rig) -> None:
+    """A laptop that wakes up while its lock still stands comes to its end."""
+    wanted = one.next_version()
+    run = one.start_until("before.switch", "deploy", "--version", wanted)
+    run.send(signal.SIGSTOP)
+    try:
+        one.await_stale()
+    finally:
+        one.let_go()
+        run.send(signal.SIGCONT)
+    assert run.end() == 0, run.told
+    one.check(wanted)
+    one.version = wanted

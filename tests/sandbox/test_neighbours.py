@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SERVERS
 from fleets import containers, on
 from ledger import PORTS, ledger
+from stacks import SERVERS
 from tiny import standing
 
 from ops import sandbox as boxes
@@ -27,20 +27,19 @@ def of_staging() -> list[str]:
 
 @pytest.mark.holds(9)
 def test_production_comes_changes_and_goes_beside_staging(sandbox: boxes.Sandbox, tmp_path: Path) -> None:
-    """Deploys, a scaling, a failed deploy and the removal of production leave all of staging as it was."""
+    """Deploys with pruning, a scaling and the removal of production leave all of staging as it was."""
     boxes.reset(SERVERS[0])
     stack = ledger(tmp_path / "ledger", sandbox, "staging")
     stack.run("deploy")
     before = of_staging()
     assert any(line.startswith("volume ") for line in before)
     stack.environment = "production"
-    stack.edit("ops.toml", lambda text: f"keep_releases = 2\n{text}")
+    stack.edit("ops.toml", lambda text: "keep_releases = 2\n" + text)
     for text in ("two", "three", "four"):
         stack.edit("pages/index.html", lambda _, text=text: text)
         stack.run("deploy")
         assert (page("staging"), page("production")) == ("one", text)
     stack.run("stack.scale", "--service", "pages", "--replicas", "2")
-    stack.run("stack.restart")
     stack.run("stack.remove", "--volumes", "--yes")
     assert containers("web1", "ledger-production") == []
     assert of_staging() == before

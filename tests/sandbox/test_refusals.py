@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Stack
 from fleets import emptied, on, own_name
+from stacks import Stack
 from tiny import behave, current, releases, standing, tiny
 
 from ops import sandbox as boxes
@@ -139,6 +139,11 @@ def foreign_project(stack: Stack, sandbox: boxes.Sandbox) -> AbstractContextMana
     )
 
 
+def own_volume(stack: Stack, sandbox: boxes.Sandbox) -> None:
+    compose("- ./app:/app:ro", "- ./app:/app:ro\n      - data:/data")(stack, sandbox)
+    stack.edit("compose.yaml", lambda text: f"{text}\nvolumes:\n  data:\n")
+
+
 CANNOT = 'set services.app.strategy = "recreate"'
 REFUSALS = {
     "a tag that does not exist": Refusal(
@@ -169,7 +174,12 @@ REFUSALS = {
     "another project has its containers": Refusal(
         foreign_project,
         2,
-        ("runs here already as project 'oldtiny'", '[environments.test] project = "oldtiny"'),
+        ("web2: this stack seems to run here already as project 'oldtiny' (app)", 'project = "oldtiny"'),
+    ),
+    "the compose file is wrong": Refusal(
+        compose("restart: unless-stopped", "restrat: always"),
+        2,
+        ("refuses the compose files: validating compose.yaml: services.proxy", "docker compose config"),
     ),
     "it rolls with a fixed host port": Refusal(
         compose(
@@ -189,7 +199,7 @@ REFUSALS = {
         ("service app cannot roll: on the host's network two containers cannot listen on one port", CANNOT),
     ),
     "it rolls with a volume of its own": Refusal(
-        compose("      - ./app:/app:ro\n", "      - ./app:/app:ro\n      - data:/data\nvolumes:\n  data:\n#"),
+        own_volume,
         2,
         ("service app cannot roll: two containers would write to the volume data", CANNOT),
     ),

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from conftest import Stack
 from fleets import address, containers, demo_copy, emptied, on, own_name, query, until
+from stacks import Stack
 from traffic import Report, Traffic
 
 from ops import sandbox as boxes

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from conftest import Stack, on_this_set
 from fleets import on
+from stacks import Stack, on_this_set
 
 from ops import sandbox as boxes
 
-__all__ = ["PROJECT", "TOKEN", "behave", "current", "releases", "standing", "tiny"]
+__all__ = ["APP", "PROJECT", "TOKEN", "behave", "current", "from_registry", "releases", "standing", "tiny"]
 
 PROJECT = "tiny-test"
 TOKEN = "first-token-of-many"
@@ -178,6 +178,15 @@ def tiny(
     stack = Stack(folder, "test")
     write_values(stack, sandbox, TOKEN, "")
     return stack
+
+
+def from_registry(stack: Stack) -> None:
+    """Let the service run the image `tiny/app:<version>` of the sandbox's registry in place of files of the folder."""
+    image = 'image = "registry.sandbox:5000/tiny/app:{version}"'
+    stack.edit("ops.toml", lambda text: text.replace("port = 8000", f"port = 8000\n{image}"))
+    gone = ('    command: ["python", "/app/app.py"]\n', "      - ./app:/app:ro\n")
+    for line in gone:
+        stack.edit("compose.yaml", lambda text, line=line: text.replace(line, ""))  # type: ignore[misc]
 
 
 def write_values(stack: Stack, sandbox: boxes.Sandbox, token: str, behaviour: str) -> None:

@@ -191,7 +191,7 @@ def test_build_secrets_are_files_or_values_of_variables(shop):
 @pytest.mark.parametrize(
     ("definition", "told"),
     [
-        ({"file": "/nowhere/token"}, "no file /nowhere/token"),
+        ({"file": "/nowhere/token"}, "no readable file /nowhere/token"),
         ({"environment": "NOT_SET"}, "NOT_SET has no value"),
         ({"external": True}, "neither a file nor a variable"),
     ],

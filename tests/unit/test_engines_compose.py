@@ -12,7 +12,22 @@ from ops.engines.layout import Layout
 
 LAYOUT = Layout("/opt", "shop", "it's")
 ODD = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["yes", "null", "1e3", "0x1F", "012", "~", "2026-01-01", "a: b", "# x", " lead", "trail ", "\t", "\u0085", "\ufeff"]
+    [
+        "yes",
+        "null",
+        "1e3",
+        "0x1F",
+        "012",
+        "~",
+        "2026-01-01",
+        "a: b",
+        "# x",
+        " lead",
+        "trail ",
+        "\t",
+        "\u0085",
+        "\ufeff",
+    ]
 )
 VALUES = st.recursive(
     ODD | st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
@@ -36,7 +51,10 @@ def test_the_project_name_stands_first_whatever_the_model_called_itself():
 
 def test_up_starts_services_of_a_release_and_nothing_that_they_depend_on():
     command = up(LAYOUT, "r1", ["db", "api"], scale={"api": 3}, recreate=True, timeout=60)
-    assert command.title == "docker compose up -d --no-deps --no-build --pull never --quiet-pull --scale api=3 db api"
+    assert (
+        command.title
+        == "docker compose up -d --no-deps --no-build --pull never --quiet-pull --scale api=3 db api"
+    )
     assert command.changes == "containers of db, api"
     assert command.timeout == 60
 
@@ -47,7 +65,7 @@ def test_without_recreate_containers_that_run_are_left_alone():
 
 def test_compose_runs_in_the_releases_folder_without_the_servers_own_environment():
     script = up(LAYOUT, "r1", ["api"], scale={}, recreate=True, timeout=60).script
-    assert script.startswith("cd '/opt/shop/it'\"'\"'s/releases/r1' && env -i HOME=\"$HOME\" PATH=\"$PATH\" ")
+    assert script.startswith('cd \'/opt/shop/it\'"\'"\'s/releases/r1\' && env -i HOME="$HOME" PATH="$PATH" ')
 
 
 def test_a_one_off_container_bears_the_run_and_is_removed_by_it_when_interrupted():

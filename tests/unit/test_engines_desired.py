@@ -41,7 +41,9 @@ class Stack:
             self.toml = 'state_host = "web1"\n' + self.toml.replace('state_host = "web1"\n', "")
         text = f'stack = "shop"\n{self.toml}\n[secrets]\nrequired = {required}\n[environments.production]\n{self.servers}'
         self.write("ops.toml", text)
-        self.write(".env", "".join(f"{name}='{value}'\n" for name, value in self.secrets.items())).chmod(0o600)
+        self.write(".env", "".join(f"{name}='{value}'\n" for name, value in self.secrets.items())).chmod(
+            0o600
+        )
         return load("production", start=self.folder)
 
     def on(self, server="web1", version="1"):
@@ -89,7 +91,7 @@ def test_a_server_runs_the_services_that_share_a_role_with_it_and_those_without_
 
 
 def test_a_server_without_roles_runs_everything(stack):
-    stack.toml = '[services.db]\nroles = []\n'
+    stack.toml = "[services.db]\nroles = []\n"
     stack.service("db")
     stack.service("api")
     assert services_of(stack.settings.config, "web1", stack.model["services"]) == ("db", "api")
@@ -349,7 +351,11 @@ def test_containers_are_labelled_with_stack_environment_and_service(stack):
     stack.service("api", labels={"own": "label"})
     labels = stack.on().model["services"]["api"]["labels"]
     assert labels["own"] == "label"
-    assert [labels[f"ops.{key}"] for key in ("stack", "environment", "service")] == ["shop", "production", "api"]
+    assert [labels[f"ops.{key}"] for key in ("stack", "environment", "service")] == [
+        "shop",
+        "production",
+        "api",
+    ]
 
 
 def test_no_label_names_the_release(stack):
@@ -382,7 +388,9 @@ def test_the_file_of_a_compose_secret_travels_as_content(stack):
     stack.service("api", secrets=[{"source": "key"}])
     goal = stack.on()
     ((path, content),) = goal.contents
-    assert goal.model["secrets"]["key"]["file"] == path == f"/opt/shop/production/files/{content.digest}/key.pem"
+    assert (
+        goal.model["secrets"]["key"]["file"] == path == f"/opt/shop/production/files/{content.digest}/key.pem"
+    )
 
 
 def test_the_file_of_a_compose_secret_changes_the_service_that_uses_it(stack):
@@ -421,7 +429,8 @@ def test_the_kind_of_health_follows_from_what_is_given(stack, written, kind, por
 
 
 @pytest.mark.parametrize(
-    ("written", "seconds"), [(None, 10), ("30s", 30), ("1m30s", 90), ("1m0.5s", 60.5), ("500ms", 0.5), ("1h", 3600)]
+    ("written", "seconds"),
+    [(None, 10), ("30s", 30), ("1m30s", 90), ("1m0.5s", 60.5), ("500ms", 0.5), ("1h", 3600)],
 )
 def test_the_grace_period_is_read_as_compose_writes_it(stack, written, seconds):
     stack.service("api", **({"stop_grace_period": written} if written else {}))
@@ -438,7 +447,10 @@ class TestProxyFolders:
 
     def test_a_folder_of_the_proxy_is_mounted_below_proxy(self, stack):
         stack.service("nginx", volumes=[bind("nginx/conf.d", read_only=True)])
-        assert stack.on().model["services"]["nginx"]["volumes"][0]["source"] == "/opt/shop/production/proxy/nginx/conf.d"
+        assert (
+            stack.on().model["services"]["nginx"]["volumes"][0]["source"]
+            == "/opt/shop/production/proxy/nginx/conf.d"
+        )
 
     def test_its_content_does_not_recreate_the_proxy(self, stack):
         stack.service("nginx", volumes=[bind("nginx/conf.d", read_only=True)])

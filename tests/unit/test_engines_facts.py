@@ -43,7 +43,12 @@ def read(**answers):
 def test_a_container_is_read_from_dockers_own_words():
     (found,) = parse_containers(with_())
     assert (found.name, found.service, found.number, found.running) == ("shop-api-2", "api", 2, True)
-    assert (found.config, found.health, found.restarts, found.addresses) == ("c0ffee", "healthy", 1, ("172.18.0.3",))
+    assert (found.config, found.health, found.restarts, found.addresses) == (
+        "c0ffee",
+        "healthy",
+        1,
+        ("172.18.0.3",),
+    )
     assert found.working_dir == "/srv/shop"
 
 
@@ -66,12 +71,25 @@ def test_containers_come_by_service_and_number_not_by_text():
 
 def test_versions_clock_and_free_bytes_are_read():
     found = read()
-    assert (found.docker, found.compose, found.cpus, found.clock) == ("26.1.5+dfsg1", "2.26.1-4", 4, 1767225600.123456789)
+    assert (found.docker, found.compose, found.cpus, found.clock) == (
+        "26.1.5+dfsg1",
+        "2.26.1-4",
+        4,
+        1767225600.123456789,
+    )
     assert found.free == {"/opt/shop/production": 600 * 1024, "/var/lib/docker": 5000 * 1024}
 
 
 def test_other_containers_are_read_with_their_ports_and_project():
-    row = {"name": "x", "image": "i", "ports": "0.0.0.0:80->80/tcp", "project": "p", "service": "s", "stack": "", "environment": ""}
+    row = {
+        "name": "x",
+        "image": "i",
+        "ports": "0.0.0.0:80->80/tcp",
+        "project": "p",
+        "service": "s",
+        "stack": "",
+        "environment": "",
+    }
     (found,) = read(bystanders=json.dumps(row) + "\n").bystanders
     assert (found.project, found.ports) == ("p", "0.0.0.0:80->80/tcp")
 
@@ -92,7 +110,13 @@ def test_an_image_is_found_by_tag_digest_and_id():
 
 def test_a_server_with_nothing_on_it_is_read():
     found = read()
-    assert (found.current, found.releases, found.fence_token, found.holder, found.heartbeat_age) == (None, {}, 0, None, None)
+    assert (found.current, found.releases, found.fence_token, found.holder, found.heartbeat_age) == (
+        None,
+        {},
+        0,
+        None,
+        None,
+    )
 
 
 def state_of(folder: Path, shell: str) -> object:

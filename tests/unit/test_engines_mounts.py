@@ -93,7 +93,9 @@ def test_a_folder_is_packed_whole_with_modes_sorted_by_path(place, tmp_path):
     assert [(name, mode) for name, _, mode in packed.files] == [("deep/run.sh", 0o755), ("init.sql", 0o644)]
 
 
-@pytest.mark.parametrize("left_out", [".git/HEAD", "__pycache__/a.pyc", ".ops/logs/run.log", "deep/.DS_Store"])
+@pytest.mark.parametrize(
+    "left_out", [".git/HEAD", "__pycache__/a.pyc", ".ops/logs/run.log", "deep/.DS_Store"]
+)
 def test_what_tools_leave_behind_is_not_packed(tmp_path, left_out):
     (tmp_path / left_out).parent.mkdir(parents=True)
     (tmp_path / left_out).write_text("x")

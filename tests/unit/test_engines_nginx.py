@@ -23,7 +23,7 @@ DOCKER = """#!/bin/sh
 echo "$*" >> "{log}"
 case "$*" in
     "ps -q "*) [ -e "{stopped}" ] || echo proxy-id ;;
-    "top "*) printf 'PID COMMAND\\n10 nginx: master process\\n11 nginx: worker process\\n12 nginx: worker process\\n' ;;
+    "top "*) printf 'PID COMMAND\\n10 nginx: master process\\n11 nginx: worker process\\n12 nginx: worker process is shutting down\\n' ;;
     *"nginx -t -q") ! grep -rqs 'refuse me' "{proxy}" || { echo 'nginx: [emerg] unknown directive' >&2; exit 1; } ;;
     *"nginx -s reload") [ ! -e "{stuck}" ] || exit 1 ;;
 esac
@@ -71,7 +71,9 @@ def test_an_upstream_without_servers_is_one_that_nginx_accepts_and_that_answers_
 
 
 def test_at_rest_an_upstream_names_the_containers_where_nginx_resolves():
-    assert resting_upstream(spec("api"), ["a", "b"], resolve=True) == upstream_text(spec("api"), ["a", "b"], resolve=True)
+    assert resting_upstream(spec("api"), ["a", "b"], resolve=True) == upstream_text(
+        spec("api"), ["a", "b"], resolve=True
+    )
 
 
 def test_at_rest_an_old_nginx_gets_the_services_name():
@@ -175,8 +177,12 @@ class TestUpstreams:
     def test_the_same_text_again_is_not_loaded_again(self):
         self.write("one\n")
         before = self.server.calls()
-        assert self.write("one\n") == (0, "", "")
+        assert self.write("one\n")[0] == 0
         assert self.server.calls() == before
+
+    def test_the_same_text_again_tells_the_workers_that_still_end_their_requests(self):
+        self.write("one\n")
+        assert self.write("one\n")[1].split() == ["12"]
 
     def test_a_file_of_a_run_that_died_before_the_reload_is_loaded(self):
         self.write("one\n")
@@ -233,9 +239,7 @@ class TestConfiguration:
                 (place / file).parent.mkdir(parents=True, exist_ok=True)
                 (place / file).write_text(text)
                 files[f"{name}/{file}"] = hashlib.sha256(text.encode()).hexdigest()
-        return release(
-            spec("api", strategy="rolling"), proxy=PROXY, proxy_folders=digests, proxy_files=files
-        )
+        return release(spec("api", strategy="rolling"), proxy=PROXY, proxy_folders=digests, proxy_files=files)
 
     def apply(self, goal):
         return self.server.run(apply_configuration(self.server.layout, "shop", goal, ["api"]))
@@ -309,7 +313,9 @@ class TestConfiguration:
         self.apply(goal)
         assert not self.changed(goal)
 
-    @pytest.mark.parametrize("content", [{"a.conf": "2"}, {}, {"a.conf": "1", "b.conf": "2"}, {".htpasswd": "x", "a.conf": "1"}])
+    @pytest.mark.parametrize(
+        "content", [{"a.conf": "2"}, {}, {"a.conf": "1", "b.conf": "2"}, {".htpasswd": "x", "a.conf": "1"}]
+    )
     def test_a_file_more_or_less_or_different_is_a_change(self, content):
         self.apply(self.goal(nginx__conf={"a.conf": "1"}))
         assert self.changed(self.goal(nginx__conf=content))

@@ -27,7 +27,11 @@ def render(tmp_path, shell):
         (tmp_path / "bin" / "docker").write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / "bin" / "docker").chmod(0o755)
         command = render_command(
-            [("compose.yaml", b"services: {}\n"), ("deep/it's.env", b"A=1\n")], files, profiles, "shop", 'A="1"\n'
+            [("compose.yaml", b"services: {}\n"), ("deep/it's.env", b"A=1\n")],
+            files,
+            profiles,
+            "shop",
+            'A="1"\n',
         )
         line = f"PATH={tmp_path}/bin:$PATH SECRET_OF_LOGIN=1; export SECRET_OF_LOGIN; {command.script}"
         return subprocess.run([shell, "-c", line], input=command.stdin, capture_output=True, check=False)
@@ -64,7 +68,7 @@ def test_nothing_stays_on_the_server(render, body):
 
 
 def test_only_the_owner_may_look_while_it_is_there(render):
-    done = render('stat -c \'"%a"\' .')
+    done = render("stat -c '\"%a\"' .")
     assert json.loads(done.stdout.decode().splitlines()[1]) == "700"
 
 

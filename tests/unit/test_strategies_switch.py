@@ -1,0 +1,189 @@
+"""The plan of one server: which services change, in which order, and what people will notice."""
+
+from examples import LAYOUT, PROXY, container, release, spec
+
+from ops.engines.release import HealthSpec
+from ops.strategies.context import Switch
+from ops.strategies.recreate import recreate, settled
+from ops.strategies.steps import Gate, Soak, View, simulate
+from ops.strategies.switch import changed_services, effects, levels, plan_switch
+
+SWITCH = Switch(LAYOUT, "shop", "r2", PROXY, 300.0)
+BARE = Switch(LAYOUT, "shop", "r2", None, 300.0)
+
+
+def titles(goal, *containers, switch=SWITCH, **options):
+    return [step.title for step in plan_switch(goal, switch, View(containers), **options)]
+
+
+def shop(**changes):
+    services = {
+        "db": spec("db"),
+        "cache": spec("cache"),
+        "api": spec("api", strategy="rolling", depends_on=("db", "cache")),
+        "nginx": spec("nginx"),
+    }
+    return release(*({**services, **changes}).values(), proxy=PROXY)
+
+
+RUNNING = tuple(container(name) for name in ("db", "cache", "api", "nginx"))
+
+
+def running(**configs):
+    return tuple(container(c.service, config=configs.get(c.service, "new")) for c in RUNNING)
+
+
+class TestLevels:
+    """Services in groups, each behind those that it depends on."""
+
+    def test_what_nothing_waits_for_goes_together(self):
+        assert levels({name: spec(name) for name in "ba"}) == (("a", "b"),)
+
+    def test_a_service_stands_behind_those_that_it_depends_on(self):
+        services = {"a": spec("a", depends_on=("b",)), "b": spec("b", depends_on=("c",)), "c": spec("c")}
+        assert levels(services) == (("c",), ("b",), ("a",))
+
+    def test_a_dependency_on_another_server_is_not_waited_for(self):
+        assert levels({"a": spec("a", depends_on=("elsewhere",))}) == (("a",),)
+
+    def test_the_proxy_comes_last(self):
+        assert levels({"a": spec("a"), "nginx": spec("nginx")}, last="nginx") == (("a",), ("nginx",))
+
+    def test_what_depends_on_the_proxy_comes_behind_it(self):
+        services = {"a": spec("a"), "nginx": spec("nginx"), "b": spec("b", depends_on=("nginx",))}
+        assert levels(services, last="nginx") == (("a",), ("nginx",), ("b",))
+
+    def test_a_circle_goes_together_in_place_of_waiting_for_ever(self):
+        services = {"a": spec("a", depends_on=("b",)), "b": spec("b", depends_on=("a",))}
+        assert levels(services) == (("a", "b"),)
+
+
+class TestSettled:
+    """A service that already runs as defined."""
+
+    def test_the_right_number_of_the_right_containers_is_settled(self):
+        assert settled(spec("a", replicas=2), View((container("a", 1), container("a", 5))))
+
+    def test_too_few_too_many_stopped_or_other_ones_are_not(self):
+        for containers in (
+            (),
+            (container("a", 1), container("a", 2)),
+            (container("a", state="exited"),),
+            (container("a", config="old"),),
+        ):
+            assert not settled(spec("a"), View(containers))
+
+    def test_a_service_of_no_containers_is_settled_without_any(self):
+        assert settled(spec("a", replicas=0), View())
+
+
+class TestRecreate:
+    """Stop the old, start the new."""
+
+    def test_services_of_one_level_start_together_and_are_gated_each(self):
+        steps = recreate([spec("a"), spec("b", replicas=2)], SWITCH)
+        assert [step.title for step in steps] == [
+            "start a, b",
+            "wait until a is healthy",
+            "wait until b is healthy",
+        ]
+        ((_, (command,)), *_) = simulate(steps, View())
+        assert command.title.endswith("--scale a=1 --scale b=2 a b")
+        assert "--no-recreate" not in command.title
+
+    def test_a_service_of_no_containers_is_not_waited_for(self):
+        assert not [step for step in recreate([spec("a", replicas=0)], SWITCH) if isinstance(step, Gate)]
+
+    def test_it_is_watched_where_that_is_asked_for(self):
+        steps = recreate([spec("a", health=HealthSpec("running", soak=5.0))], SWITCH)
+        assert isinstance(steps[-1], Soak)
+
+    def test_the_old_are_expected_to_be_gone(self):
+        view = View((container("a", 1, "old"), container("a", 2, "old"), container("b")))
+        after = recreate([spec("a")], SWITCH)[0].expect(view)
+        assert [(c.service, c.config) for c in after.containers] == [("b", "new"), ("a", "new")]
+
+    def test_without_services_there_are_no_steps(self):
+        assert recreate([], SWITCH) == ()
+
+
+class TestPlan:
+    """The order over all services."""
+
+    def test_where_nothing_differs_there_is_nothing_to_do(self):
+        assert titles(shop(), *running()) == []
+
+    def test_only_what_changed_is_touched(self):
+        assert titles(shop(), *running(cache="old")) == ["start cache", "wait until cache is healthy"]
+
+    def test_databases_come_first_the_proxy_last(self):
+        found = titles(shop())
+        order = ["start cache, db", "start 1 new api container", "start nginx"]
+        assert [title for title in found if title in order] == order
+
+    def test_the_proxys_configuration_comes_behind_the_services_and_before_its_start(self):
+        found = titles(shop(), *running(api="old", nginx="old"), proxy_changed=True)
+        assert (
+            found.index("upstream of api at rest")
+            < found.index("proxy configuration")
+            < found.index("start nginx")
+        )
+
+    def test_a_changed_configuration_does_not_recreate_the_proxy(self):
+        assert titles(shop(), *running(), proxy_changed=True) == ["proxy configuration"]
+
+    def test_containers_of_services_that_are_gone_are_removed_at_the_end(self):
+        found = titles(shop(), *running(db="old"), container("worker"), container("cron"))
+        assert found[-1] == "remove cron, worker"
+        goal, view = shop(), View((*running(), container("worker")))
+        ((_, (command,)),) = simulate(plan_switch(goal, SWITCH, view), view)
+        assert command.script == "docker rm -f worker-1-id"
+
+    def test_a_plan_for_some_services_touches_no_other_and_removes_nothing(self):
+        assert titles(shop(), container("worker"), only=["db"]) == ["start db", "wait until db is healthy"]
+
+    def test_a_stack_without_a_proxy_is_planned(self):
+        assert titles(release(spec("a")), switch=BARE) == ["start a", "wait until a is healthy"]
+
+    def test_following_it_leads_to_what_the_release_defines(self):
+        goal = shop(db=spec("db", config="x"))
+        view = View((*running(api="old", nginx="old"), container("api", 2, "old"), container("worker")))
+        steps = plan_switch(goal, SWITCH, view, proxy_changed=True)
+        simulate(steps, view)
+        for step in steps:
+            view = getattr(step, "expect", lambda view: view)(view)
+        assert changed_services(goal, view) == ()
+        assert {c.service for c in view.containers} == set(goal.services)
+        assert plan_switch(goal, SWITCH, view) == ()
+
+
+class TestEffects:
+    """What each service means to those who use it, in one line."""
+
+    def told(self, goal, *containers, switch=SWITCH, **options):
+        return {e.service: (e.text, e.changes) for e in effects(goal, switch, View(containers), **options)}
+
+    def test_what_stays_is_untouched(self):
+        assert self.told(shop(), *running())["db"] == ("untouched", False)
+
+    def test_a_new_service_is_started(self):
+        goal = release(spec("a"), spec("b", replicas=2))
+        assert self.told(goal, switch=BARE) == {"a": ("started", True), "b": ("started: 2 new", True)}
+
+    def test_a_rolling_service_keeps_nobody_waiting(self):
+        assert self.told(shop(), *running(api="old"))["api"] == ("rolling: none without it, 1 -> 1", True)
+
+    def test_scaling_is_told_as_such(self):
+        goal = shop(api=spec("api", strategy="rolling", replicas=3))
+        assert self.told(goal, *running())["api"] == ("scaled 1 -> 3: nobody waits", True)
+
+    def test_recreating_is_told_with_its_price(self):
+        told = self.told(shop(), *running(db="old", nginx="old"))
+        assert told["db"] == ("recreated: about 2 s without it", True)
+        assert told["nginx"] == ("recreated: about 4 s without it", True)
+
+    def test_a_changed_configuration_is_a_reload(self):
+        assert self.told(shop(), *running(), proxy_changed=True)["nginx"][0].startswith("reloaded")
+
+    def test_a_service_that_is_gone_is_removed(self):
+        assert self.told(shop(), *running(), container("worker"))["worker"][0].startswith("removed")
