@@ -5,7 +5,7 @@ Each class carries the exit code that the tasks return; docs/tasks.md lists them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ops.outcomes import Outcome
 
@@ -49,6 +49,13 @@ class OpsError(Exception):
 
     def __str__(self) -> str:
         return f"{self.target}: {self.message}" if self.target else self.message
+
+    def mask(self, redact: Callable[[str], str]) -> None:
+        """Take secrets out of all four parts: what a command wrote may hold one."""
+        self.message = redact(self.message)
+        self.left_behind = redact(self.left_behind) if self.left_behind else None
+        self.next_step = redact(self.next_step) if self.next_step else None
+        self.args = (self.message,)
 
 
 class FailedUnchanged(OpsError):
@@ -131,3 +138,9 @@ class Problem(OpsError):
         self.findings = tuple(findings)
         codes = [finding.exit_code for finding in findings]
         self.exit_code = next((code for code in (6, 5, 4, 3, 2) if code in codes), 1)
+
+    def mask(self, redact: Callable[[str], str]) -> None:
+        """See OpsError; the findings are masked as well."""
+        super().mask(redact)
+        for finding in self.findings:
+            finding.mask(redact)

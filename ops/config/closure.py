@@ -33,7 +33,7 @@ class EnvFile:
         """Return its names and values. Raises ConfigError with file and line for bad syntax."""
         if not self.raw:
             return dotenv.read(self.path)
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = self.path.read_text(encoding="utf-8").split("\n")
         pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
         return {name: value for name, _, value in pairs}
 

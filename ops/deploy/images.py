@@ -210,7 +210,7 @@ def pull_pins(
 
 def _pulled(text: str) -> dict[str, dict[str, object] | str]:
     found: dict[str, dict[str, object] | str] = {}
-    for line in text.splitlines():
+    for line in filter(None, text.split("\n")):
         reference, _, answer = line.partition("\t")
         found[reference] = answer[1:] if answer.startswith("!") else json.loads(answer)
     return found

@@ -12,6 +12,7 @@ from ops.deploy.neighbours import neighbours
 from ops.deploy.survey import Survey
 from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
+from ops.engines.release import Release
 from ops.errors import ConfigError, FailedUnchanged, OpsError
 
 __all__ = ["LEAST_FREE", "preflight", "warnings"]
@@ -28,6 +29,7 @@ def preflight(
     found: list[OpsError] = []
     for name, survey in surveys.items():
         found += _machine(name, survey.facts)
+        found += _records(name, survey.facts)
         if name not in wanted:
             continue
         plan = wanted[name]
@@ -72,6 +74,19 @@ def _machine(name: str, facts: HostFacts) -> list[OpsError]:
                     target=name,
                     next_step=f"make room on {name}: docker system df; docker image prune",
                 )
+            )
+    return found
+
+
+def _records(name: str, facts: HostFacts) -> list[OpsError]:
+    """All kept releases are read again at the end, to prune: too late to find one that cannot be read."""
+    found: list[OpsError] = []
+    for release, text in facts.releases.items():
+        try:
+            Release.from_json(text)
+        except ConfigError as error:
+            found.append(
+                ConfigError(f"release {release}: {error.message}", target=name, next_step=error.next_step)
             )
     return found
 

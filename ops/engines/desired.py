@@ -303,7 +303,7 @@ def _line_of(settings: Settings, secret: str, where: str) -> str:
     pattern = re.compile(r"\$\{?" + re.escape(secret) + r"\b")
     candidates = []
     for path in settings.compose_files:
-        lines = path.read_text().splitlines() if path.is_file() else []
+        lines = path.read_text().split("\n") if path.is_file() else []
         inside = ""
         for number, line in enumerate(lines, 1):
             key = re.match(

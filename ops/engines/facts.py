@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ops.commands import Command, quote
 from ops.engines.layout import Layout
@@ -128,8 +129,7 @@ def containers_query(project: str) -> Command:
 def parse_containers(text: str) -> tuple[Container, ...]:
     """Read the answer of `containers_query`, ordered by service and number."""
     found = []
-    for line in text.splitlines():
-        data = json.loads(line)
+    for data in _documents(text):
         labels, state = data["labels"] or {}, data["state"]
         found.append(
             Container(
@@ -200,7 +200,7 @@ def _state_script(layout: Layout) -> str:
         "  [ -e locks/change/holder.json ] && e holder . locks/change/holder.json; "
         "fi; "
         'for f in files/*; do [ -e "$f" ] && printf \'file\\t%s\\n\' "$(basename "$f")"; done; '
-        '[ -d proxy ] && find proxy -type f -exec sha256sum {} + | while read -r h f; do printf \'proxy\\t%s\\t%s\\n\' "$h" "$f"; done; true'
+        "[ -d proxy ] && { printf 'proxy\\t.\\t'; find proxy -type f -exec sha256sum -z {} + | base64 -w0; echo; }; true"
     )
 
 
@@ -234,7 +234,8 @@ def read_facts(answers: tuple[str, ...]) -> HostFacts:
         elif kind == "holder":
             holder = base64.b64decode(second).decode()
         elif kind == "proxy":
-            proxy[second.removeprefix("proxy/")] = first
+            for entry in filter(None, base64.b64decode(second).decode(errors="surrogateescape").split("\0")):
+                proxy[entry[66:].removeprefix("proxy/")] = entry[:64]  # the sum, two characters, the path
         elif kind == "file":
             files.add(first)
     return HostFacts(
@@ -245,12 +246,12 @@ def read_facts(answers: tuple[str, ...]) -> HostFacts:
         clock=float(clock),
         free=free,
         containers=parse_containers(containers),
-        bystanders=tuple(Bystander(**json.loads(line)) for line in bystanders.splitlines()),
+        bystanders=tuple(Bystander(**row) for row in _documents(bystanders)),
         volumes=_labelled(volumes),
         networks=_labelled(networks),
         images=tuple(
             Image(row["Repository"], row["Tag"], row["Digest"], row["ID"])
-            for row in map(json.loads, images.splitlines())
+            for row in _documents(images)
         ),
         current=current,
         releases=releases,
@@ -264,9 +265,14 @@ def read_facts(answers: tuple[str, ...]) -> HostFacts:
     )
 
 
+def _documents(text: str) -> Iterator[Any]:
+    """Read JSON documents, one a line; a label in one may hold U+0085, which str.splitlines would cut at."""
+    return (json.loads(line) for line in text.split("\n") if line)
+
+
 def _labelled(text: str) -> dict[str, Mapping[str, str]]:
     found: dict[str, Mapping[str, str]] = {}
-    for row in map(json.loads, text.splitlines()):
+    for row in _documents(text):
         pairs = (part.partition("=") for part in row.get("Labels", "").split(",") if part)
         found[row["Name"]] = {key: value for key, _, value in pairs}
     return found

@@ -13,7 +13,8 @@ from ops.deploy.planning import DeployPlan
 from ops.deploy.rolling_back import RollbackOptions, RollbackPlan, rollback, rollback_plan
 from ops.deploy.status import Status, history, status
 from ops.deploy.unlocking import unlock
-from ops.hosts import Cancellation, Host
+from ops.errors import Interrupted
+from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import Fleet
 from ops.hosts.local import LocalHost
 from ops.outcomes import Outcome
@@ -139,9 +140,17 @@ class Environment:
         follow: bool = False,
         write: Callable[[str], None],
     ) -> None:
-        """Hand log lines to `write`, each with its server in front; `tail` is lines for each container."""
-        with self._hosts(Cancellation(), (), None) as hosts:
-            logs(self.settings, hosts, tuple(services), tail=tail, follow=follow, write=write)
+        """Hand log lines to `write`, each with its server in front; `tail` is lines for each container.
+
+        Raises Interrupted on a signal, once nothing reads on the servers any more.
+        """
+        interruption = Interruption()
+        with interruption.listening(), self._hosts(interruption.cancellation, (), None) as hosts:
+            try:
+                logs(self.settings, hosts, tuple(services), tail=tail, follow=follow, write=write)
+            except Cancelled:
+                number = interruption.number or 2
+                raise Interrupted("stack.logs was interrupted", signal_number=number) from None
 
     def execute(self, service: str, command: str, *, server: str | None = None) -> int:
         """Run a command line in a container of a service on this terminal; return its exit status."""
@@ -199,7 +208,8 @@ class Environment:
         with Fleet(
             config, self.settings.folder, self.settings.environment, Cancellation(), only=names
         ) as fleet:
-            yield fleet.hosts
+            with self._masked():
+                yield fleet.hosts
 
     def _change(self, wait: float, reporter: Reporter | None, call: Callable[[Change], Outcome]) -> Outcome:
         interruption = Interruption()
@@ -217,7 +227,17 @@ class Environment:
         with Fleet(
             config, self.settings.folder, self.settings.environment, cancellation, only=names
         ) as fleet:
-            yield fleet.hosts
+            with self._masked():
+                yield fleet.hosts
+
+    @contextmanager
+    def _masked(self) -> Iterator[None]:
+        """No error leaves with a secret in it, whatever a command on a server wrote."""
+        try:
+            yield
+        except OpsError as error:
+            error.mask(self.settings.redactor)
+            raise
 
     def _version(
         self,

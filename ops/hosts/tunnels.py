@@ -27,6 +27,8 @@ class TunnelSocket:
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
+        self._readers = 0
+        self._closed = False
 
     def settimeout(self, seconds: float | None) -> None:
         """Let the other calls wait so many seconds, then raise TimeoutError."""
@@ -44,26 +46,40 @@ class TunnelSocket:
         return self._channel.recv(size)
 
     def makefile(self, mode: str = "rb", buffering: int = -1) -> io.BufferedReader:
-        """Return a buffered reader over the stream."""
-        return io.BufferedReader(_Reader(self._channel), 65536 if buffering <= 1 else buffering)
+        """Return a buffered reader over the stream, which stays open for it when the socket is closed."""
+        self._readers += 1
+        return io.BufferedReader(_Reader(self), 65536 if buffering <= 1 else buffering)
 
     def close(self) -> None:
-        """End the stream."""
-        with suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.close()
+        """End the stream once its readers are closed too: http.client closes the socket before it reads on."""
+        self._closed = True
+        if not self._readers:
+            with suppress(OSError, EOFError, paramiko.SSHException):
+                self._channel.close()
+
+    def reader_closed(self) -> None:
+        """One reader less."""
+        self._readers -= 1
+        if self._closed:
+            self.close()
 
 
 class _Reader(io.RawIOBase):
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
+    def __init__(self, tunnel: TunnelSocket) -> None:
+        self._tunnel = tunnel
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # narrower than Buffer
-        data = self._channel.recv(len(buffer))
+        data = self._tunnel.recv(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._tunnel.reader_closed()
 
 
 def open_tunnel(

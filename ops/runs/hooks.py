@@ -14,6 +14,7 @@ from ops.config.models import Hook
 from ops.config.values import Values
 from ops.errors import OpsError
 from ops.hosts import Cancellation, Host
+from ops.hosts.failures import TimedOut
 
 __all__ = ["HookFailed", "hook_environment", "run_on_host", "run_on_operator"]
 
@@ -47,6 +48,7 @@ def run_on_operator(
         stderr=subprocess.STDOUT,
         start_new_session=True,
         text=True,
+        errors="replace",
     )
     deadline = time.monotonic() + hook.timeout
     output = ""
@@ -69,22 +71,29 @@ def run_on_operator(
     return output
 
 
-def run_on_host(hook: Hook, host: Host, folder: str, environment: Mapping[str, str]) -> str:
-    """Run a hook on a server in the release folder (the stack's folder while there is none); return its output.
+def run_on_host(
+    hook: Hook, host: Host, folder: str, environment: Mapping[str, str], *, otherwise: str = "/"
+) -> str:
+    """Run a hook on a server in the release folder, `otherwise` while that is not there; return its output.
 
     The variables travel on stdin, as they may hold secrets. Raises HookFailed.
     """
     exports = "".join(f"export {name}={quote(value)}\n" for name, value in environment.items())
-    script = f'cd {quote(folder)} 2>/dev/null || cd /; eval "$(cat)"; {hook.run}'
-    result = host.run(
-        Command(
-            script,
-            stdin=exports.encode(),
-            changes="whatever the hook changes",
-            timeout=hook.timeout,
-            title=hook.run,
+    script = f'cd {quote(folder)} 2>/dev/null || cd {quote(otherwise)} || exit 1; eval "$(cat)"; {hook.run}'
+    try:
+        result = host.run(
+            Command(
+                script,
+                stdin=exports.encode(),
+                changes="whatever the hook changes",
+                timeout=hook.timeout,
+                title=hook.run,
+            )
         )
-    )
+    except TimedOut:
+        raise HookFailed(
+            f"hook {hook.run!r} took longer than {hook.timeout:g} s and was ended", target=host.name
+        ) from None
     if not result.ok:
         raise HookFailed(
             f"hook {hook.run!r} failed with status {result.status}: {result.last_lines}", target=host.name

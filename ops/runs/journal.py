@@ -32,7 +32,11 @@ class Entry:
 
     def to_json(self) -> str:
         """Return the line, without its end."""
-        data = {key: value for key, value in vars(self).items() if value is not None and value != {} and value is not False}
+        data = {
+            key: value
+            for key, value in vars(self).items()
+            if value is not None and value != {} and value is not False
+        }
         return json.dumps(data, ensure_ascii=False)
 
 
@@ -60,7 +64,7 @@ def read_journal(layout: Layout, lines: int = 200) -> Command:
 def parse_journal(text: str) -> tuple[Entry, ...]:
     """Read journal lines, the oldest first; a line cut off by a full disk is skipped."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a message may hold U+2028
         try:
             found.append(Entry(**json.loads(line)))
         except (ValueError, TypeError):

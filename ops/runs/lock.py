@@ -10,7 +10,19 @@ from ops.commands import Command, quote
 from ops.engines.layout import Layout
 from ops.errors import Locked, NeedsPerson, OpsError
 
-__all__ = ["AGE", "BUSY", "HELD", "LONG", "Holder", "abandon", "acquire", "amend", "beat", "held_error", "release"]
+__all__ = [
+    "AGE",
+    "BUSY",
+    "HELD",
+    "LONG",
+    "Holder",
+    "abandon",
+    "acquire",
+    "amend",
+    "beat",
+    "held_error",
+    "release",
+]
 
 HELD, BUSY = 75, 97
 

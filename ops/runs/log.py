@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,13 +34,14 @@ class RunLog:
     def write(self, text: str, host: str = "") -> None:
         """Add text; each of its lines bears the time (UTC, to the millisecond) and the host."""
         stamp = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
-        with self._lock:
+        with self._lock, suppress(OSError):  # a full disk here must not stop a run on the servers
             for line in self._redact(text).splitlines() or [""]:
                 self._file.write(f"{stamp} {host:<12} {line}\n")
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> RunLog:
         return self

@@ -114,6 +114,7 @@ class Run:
 
     def warn(self, text: str) -> None:
         """Tell a warning and keep it for the end."""
+        text = self.settings.redactor(text)
         self.warnings.append(text)
         self.log.write(f"warning: {text}")
         self.reporter.say(f"warning: {text}")
@@ -317,7 +318,8 @@ class Run:
         chosen = [self.state_host] if hook.where == "state_host" else [n for n in hosts if n not in self.lost]
         folder = self.layout.release(self.release) if self.release else self.layout.root
         for name in chosen:
-            self.log.write(run_on_host(hook, hosts[name], folder, environment), name)
+            told = run_on_host(hook, hosts[name], folder, environment, otherwise=self.layout.root)
+            self.log.write(told, name)
 
     def _beat(self) -> None:
         config = self.settings.config.lock

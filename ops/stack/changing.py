@@ -74,19 +74,17 @@ def scale(change: Change, service: str, replicas: int) -> Outcome:
         host.put(scaled.to_json().encode(), path)
         return word
 
-    known = {
-        name
-        for found in serving(change.settings, change.hosts).values()
-        if found.release
-        for name in found.release.services
-    }
-    if service not in known:
-        raise UsageError(f"unknown service {service or '(none named)'}; known: {', '.join(sorted(known))}")
+    _known(change, (service,))
     return _change(change, "stack.scale", one)
 
 
 def restart(change: Change, services: tuple[str, ...]) -> Outcome:
-    """Restart services (all, if none is named) wherever they run, on all servers at once."""
+    """Restart services (all, if none is named) wherever they run, on all servers at once.
+
+    Raises UsageError for an unknown service.
+    """
+
+    _known(change, services)
 
     def one(run: Run, name: str, host: Host, found: Serving) -> Word:
         release = found.release
@@ -149,6 +147,16 @@ def remove(change: Change, *, volumes: bool) -> Outcome:
         return "changed"
 
     return _change(change, "stack.remove", one)
+
+
+def _known(change: Change, services: tuple[str, ...]) -> None:
+    if not services:
+        return
+    found = serving(change.settings, change.hosts).values()
+    known = sorted({name for one in found if one.release for name in one.release.services})
+    for service in services:
+        if service not in known:
+            raise UsageError(f"unknown service {service}; known: {', '.join(known) or 'none is deployed'}")
 
 
 def _reconcile(change: Change, run: Run, host: Host, found: Serving) -> Word:

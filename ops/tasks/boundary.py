@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json as json_module
+import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -62,9 +64,9 @@ def task(
             except Exception as error:
                 _fail(_unknown(error), as_json, _action(body), code=4)
             if as_json:
-                print(document(answer, _action(body), code=answer.exit_code))
+                _print(document(answer, _action(body), code=answer.exit_code))
             elif answer.text and not (quiet and answer.exit_code == 0):
-                print(answer.text)
+                _print(answer.text)
             if answer.exit_code:
                 raise Exit(code=answer.exit_code)
 
@@ -124,23 +126,38 @@ def confirm(question: str, expected: str, *, yes: bool) -> None:
 def _fail(error: OpsError, as_json: bool, action: str, code: int | None = None) -> None:
     status = error.exit_code if code is None else code
     if as_json:
-        print(document(Answer(outcome=error.outcome), action, error, status))
+        _print(document(Answer(outcome=error.outcome), action, error, status))
     else:
         print(explain(error), file=sys.stderr)
     raise Exit(code=status)
 
 
 def _unknown(error: Exception) -> OpsError:
-    folder = Path(".ops/logs")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "unexpected.log"
-    path.write_text("".join(traceback.format_exception(error)))
-    path.chmod(0o600)
+    where = _kept(".ops/logs", error) or _kept(tempfile.gettempdir(), error)
     return OpsError(
         f"unexpected {type(error).__name__}: {error}",
         left_behind="not known; look at the servers before the next run",
-        next_step=f"inv deploy.status, then report {path} as a fault of Opsbook",
+        next_step=f"inv deploy.status, then report {where or 'this'} as a fault of Opsbook",
     )
+
+
+def _kept(folder: str, error: Exception) -> Path | None:
+    """Write an error with its way down to a file; None where that is not possible (cron in `/`, a full disk)."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(".log", "opsbook-unexpected-", folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return None
+    return Path(name)
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read this has left; what was done stays done, and so does its exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _action(body: Callable[..., object]) -> str:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from ops.errors import UsageError
+from ops.errors import Interrupted, UsageError
+from ops.outcomes import Outcome
 from ops.tasks.boundary import Answer, confirm, task
 from ops.tasks.options import helps, names
 
 if TYPE_CHECKING:
     from ops.environments import Environment
-    from ops.outcomes import Outcome
     from ops.runs.reporting import Reporter
 
 __all__ = ["down", "exec_", "logs", "ps", "remove", "restart", "scale", "up"]
@@ -26,10 +26,12 @@ def ps(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer
     """List the stack's containers on all servers."""
     from ops.tasks.showing import table
 
-    rows = _environment(env, stack).processes()
+    target = _environment(env, stack)
+    rows = target.processes()
     head = [["server", "container", "state", "health", "restarts", "image"]]
     lines = [[r.server, r.container, r.state, r.health, str(r.restarts), r.image] for r in rows]
-    return Answer(table(head + lines), data=rows)
+    about = Outcome("stack.ps", target.settings.stack, target.settings.environment)
+    return Answer(table(head + lines), data=rows, outcome=about)
 
 
 @task(
@@ -43,11 +45,17 @@ def ps(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer
 )
 def logs(
     c: Context, env: str = "", stack: str = "", service: str = "", tail: int = 50, follow: bool = False
-) -> None:
+) -> Answer:
     """Show what services write, the server in front of each line."""
-    _environment(env, stack).logs(
-        names(service), tail=tail, follow=follow, write=lambda line: print(line, flush=True)
-    )
+    try:
+        _environment(env, stack).logs(
+            names(service), tail=tail, follow=follow, write=lambda line: print(line, flush=True)
+        )
+    except Interrupted as end:
+        if not follow:
+            raise
+        return Answer(exit_code=end.exit_code)  # the way to end it, and no error
+    return Answer()
 
 
 @task(help=helps(*_CHANGE))

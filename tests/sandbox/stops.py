@@ -335,6 +335,7 @@ def rig(folder: Path, servers: Sequence[str] = ("web1",), *, replicas: int = 1, 
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     text = TOML.replace("replicas = 2", f"replicas = {replicas}")
+    text = text.replace('state_host = "web1"', f'state_host = "{servers[0]}"')
     text += "".join(SERVER.replace("NAME", name) for name in servers)
     for phase in Phase:
         for moment in ("before", "after"):

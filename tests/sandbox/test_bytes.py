@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from stacks import Stack, on_this_set
 
 from ops import sandbox as boxes
 
-ODD = " it's \"all\" $HOME ${HOME} $$ ; a\\b \\n `id` $(id) #no\n*? ~ -x\t\r\n€ 日本 é é \U0001f511 "
+ODD = ' it\'s "all" $HOME ${HOME} $$ ; a\\b \\n `id` $(id) #no\n*? ~ -x\t\r\n€ 日本 é é \U0001f511 '
 # What YAML, shells, dotenv files and Go's templates would each like to read as something else.
 TRAPS = (
     ODD,
@@ -161,7 +162,10 @@ class Read:
 
 
 def written(text: str) -> str:
-    """Return a value as a dotenv file takes it literally."""
+    """Return a value as a dotenv file takes it literally; raw line ends there are always read as newlines."""
+    if "\r" in text:
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "\\r").replace("\n", "\\n")
+        return f'"{escaped}"'
     quoted = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{quoted}'"
 
@@ -177,7 +181,7 @@ def literal(text: str) -> str:
 
 def toml(text: str) -> str:
     """Return text as a string of TOML: what JSON leaves alone is escaped there too."""
-    return json.dumps(text).replace("\x7f", "\\u007f")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def stack_in(folder: Path, sandbox: boxes.Sandbox, more: str = "", tables: str = "") -> Stack:
@@ -337,3 +341,71 @@ def test_what_is_written_is_what_a_container_reads(project: Project, given: Give
     assert {key: labels[key] for key in labels if key.startswith("odd.")} == {
         f"odd.{kind}{number}": value for number, value in enumerate(given.values) for kind in "lv"
     }
+
+
+BASE = '/opt/it\'s "all" of $HOME; ü'
+HOOK = """
+[[hooks]]
+on = "before"
+phase = "switch"
+where = "{where}"
+run = {run}
+environment = {{ {environment} }}
+"""
+
+
+@pytest.mark.holds(11)
+@pytest.mark.parity("D11")
+def test_hooks_migrations_and_commands_get_their_words_and_values_as_written(
+    sandbox: boxes.Sandbox, tmp_path: Path
+) -> None:
+    """What a hook sees here and on a server, a migration's words, and a command for a container: all as written."""
+    seen = {f"ODD{n}": value for n, value in enumerate(TRAPS)}
+    inline = ", ".join(f"{name} = {toml(value)}" for name, value in seen.items())
+    run = f'env -0 > "$OUT"; printf %s {shlex.quote(ODD)} > "$OUT.word"'
+    tables = "".join(
+        HOOK.format(
+            where=where,
+            run=toml(run),
+            environment=f"{inline}, OUT = {toml(out)}, TAKEN = 'env:ODD_VALUE', SECRET = 'env:ODD_SECRET'",
+        )
+        for where, out in (("operator", str(tmp_path / "here ü")), ("servers", "/tmp/there ü"))
+    )
+    words = ", ".join(map(toml, ("python", "/reader/dump.py", "/data/out.json", "[]", *TRAPS)))
+    tables += f"\n[migrate]\nservice = 'reader'\ncommand = [{words}]\n"
+    tables += "\n[secrets]\nrequired = ['ODD_SECRET']\n[persist]\ndata = ['data']\n"
+    folder = tmp_path / "it's $HOME \\ ü\nx"
+    stack = stack_in(folder, emptied("web1"), f"base = {toml(BASE)}\n", tables)
+    service = {
+        "image": "python:3.13-slim",
+        "command": ["python", "/reader/dump.py", "-", "[]"],
+        "environment": {"ODD_SECRET": "${ODD_SECRET}", "ODD_VALUE": "${ODD_VALUE}"},
+        "stop_grace_period": "2s",
+        "volumes": ["./reader:/reader:ro", "./data:/data"],
+    }
+    (folder / "compose.yaml").write_text(
+        yaml.dump({"services": {"reader": service}}, Dumper=Quoted, allow_unicode=False)
+    )
+    (folder / ".env").write_text(dotenv({"ODD_VALUE": ODD, "ODD_SECRET": ODD + "s"}))
+    (folder / ".env").chmod(0o600)
+    stack.run("deploy")
+    wanted = {**seen, "TAKEN": ODD, "SECRET": f"{ODD}s", "OPS_STACK": "odd"}
+    here = (tmp_path / "here ü").read_bytes(), (tmp_path / "here ü.word").read_bytes()
+    there = on("web1", "base64 -w0 '/tmp/there ü'; echo; base64 -w0 '/tmp/there ü.word'").split("\n")
+    for environment, word in (here, map(base64.b64decode, there)):
+        pairs = (entry.partition(b"=") for entry in environment.split(b"\0"))
+        got = {name: value for name, _, value in pairs}
+        assert {name: got.get(name.encode()) for name in wanted} == {
+            name: value.encode() for name, value in wanted.items()
+        }
+        assert word == ODD.encode()
+    shared = f"{BASE}/odd/test/shared/data/out.json"
+    migration = Read.of(on("web1", f"cat {shlex.quote(shared)}"))
+    assert migration.words == [word.encode() for word in TRAPS]
+    assert migration.environment[b"ODD_SECRET"] == f"{ODD}s".encode()
+    line = f"printf %s {shlex.quote(ODD)} | base64 -w0"
+    assert (
+        base64.b64decode(stack.run("stack.exec", "--service", "reader", "--command", line).stdout)
+        == ODD.encode()
+    )
+    assert stack.json("deploy")["targets"]["web1"]["result"] == "unchanged"

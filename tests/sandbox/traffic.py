@@ -32,6 +32,8 @@ __all__ = ["Report", "Routes", "Traffic"]
 
 Target = tuple[str, int]
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
+# Below the proxy's keepalive_min_timeout (3 s): an older idle connection may be closed while a request is on its way.
+IDLE_SECONDS = 2.0
 FAILURES_KEPT = 100
 
 
@@ -120,10 +122,13 @@ class Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     socket: socket.socket
+    idle_since: float = 0.0
 
     def usable(self) -> bool:
-        """Whether nothing came while it was idle; the kernel has the server's FIN before asyncio knows."""
+        """Whether it was not idle for long, and nothing came meanwhile; the kernel has the server's FIN before asyncio knows."""
         if self.reader.at_eof() or self.writer.is_closing():
+            return False
+        if time.monotonic() - self.idle_since > IDLE_SECONDS:
             return False
         try:
             self.socket.recv(1, socket.MSG_PEEK)
@@ -177,6 +182,7 @@ class Pool:
         if answer.headers.get("connection", "").lower() == "close":
             connection.writer.close()
         else:
+            connection.idle_since = time.monotonic()
             self.idle.append(connection)
 
 

@@ -12,7 +12,9 @@ __all__ = ["ShellHost", "run"]
 
 def run(command: Command, shell: str = "sh") -> Result:
     """Run one command and return its result."""
-    done = subprocess.run([shell, "-c", command.script], input=command.stdin, capture_output=True, check=False)
+    done = subprocess.run(
+        [shell, "-c", command.script], input=command.stdin, capture_output=True, check=False
+    )
     status = done.returncode if done.returncode >= 0 else 128 - done.returncode
     return Result(status, done.stdout.decode(), done.stderr.decode())
 

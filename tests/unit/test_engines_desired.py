@@ -177,8 +177,8 @@ class TestSecrets:
         assert goal.model["services"]["api"]["environment"]["A"] == f"${{{name}}}${{{name}}}_${{{name}}}"
         assert goal.secrets == (name,)
 
-    def test_a_doubled_dollar_stays_doubled(self, stack):
-        stack.service("api", environment={"PRICE": "5 $$"})
+    def test_a_dollar_is_doubled_for_compose_to_read_it_as_one(self, stack):
+        stack.service("api", environment={"PRICE": "5 $"})
         assert stack.on().model["services"]["api"]["environment"]["PRICE"] == "5 $$"
 
     def test_a_service_is_not_charged_with_another_services_secrets(self, stack):

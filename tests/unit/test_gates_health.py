@@ -81,7 +81,9 @@ class TestPasses:
         host.allow(LOOK, stdout=looks(container(), container(number=2)))
         host.allow(LOGS)
         service = api(HealthSpec("http", "/up", 8000, interval=0.01, timeout=0.1), replicas=2)
-        with pytest.raises(GateFailed, match=r"shop-api-2 not healthy after 0\.1 s: 10\.0\.0\.2:8000 refuses"):
+        with pytest.raises(
+            GateFailed, match=r"shop-api-2 not healthy after 0\.1 s: 10\.0\.0\.2:8000 refuses"
+        ):
             wait(host, service, container(), container(number=2))
 
     def test_containers_of_another_definition_and_service_are_not_asked(self, web):

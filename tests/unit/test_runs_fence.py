@@ -38,7 +38,9 @@ def server(layout, shell):
 
 
 def write(path):
-    return Command(f"echo written > '{str(path).replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}'", changes="a file")
+    return Command(
+        f"echo written > '{str(path).replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}'", changes="a file"
+    )
 
 
 class TestRaising:
@@ -106,7 +108,9 @@ class TestGuard:
     def test_a_later_run_waits_for_a_command_under_way(self, server, root, layout, shell):
         """The command holds the fence's lock until the test lets it go on."""
         (root / "go").mkdir()
-        guarded = server.old._guard(Command(f"cd {layout_word(root)}; touch begun; while [ -d go ]; do sleep 0.01; done", changes="x"))
+        guarded = server.old._guard(
+            Command(f"cd {layout_word(root)}; touch begun; while [ -d go ]; do sleep 0.01; done", changes="x")
+        )
         process = subprocess.Popen([shell, "-c", guarded.script])
         while not (root / "begun").exists():
             assert process.poll() is None
@@ -138,7 +142,7 @@ class TestPut:
 
     def test_a_file_that_cannot_be_written_is_an_error(self, server, root):
         (root / "in the way").write_text("")
-        with pytest.raises(OpsError, match="write .*/in the way/file failed"):
+        with pytest.raises(OpsError, match=r"write .*/in the way/file failed"):
             server.old.put(b"text", f"{root}/in the way/file")
 
     def test_its_folder_is_made(self, server, root):
