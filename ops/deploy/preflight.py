@@ -163,11 +163,13 @@ def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
             elif volume := _exclusive_volume(definition):
                 reason = f"two containers would write to the volume {volume}"
         if reason:
-            what = "cannot roll" if spec.strategy == "rolling" else f"cannot have {spec.replicas} replicas"
+            rolls = spec.strategy == "rolling"
+            what = "cannot roll" if rolls else f"cannot have {spec.replicas} replicas"
+            way = 'strategy = "recreate"' if rolls else "replicas = 1"
             found.append(
                 ConfigError(
                     f"service {service} {what}: {reason}",
-                    next_step=f'set services.{service}.strategy = "recreate", or remove the reason from the compose file',
+                    next_step=f"set services.{service}.{way}, or remove the reason from the compose file",
                 )
             )
         if spec.strategy == "rolling" and plan.proxy is None and name in settings.config.servers:

@@ -13,7 +13,7 @@ from ops.deploy.planning import DeployPlan
 from ops.deploy.rolling_back import RollbackOptions, RollbackPlan, rollback, rollback_plan
 from ops.deploy.status import Status, history, status
 from ops.deploy.unlocking import unlock
-from ops.errors import Interrupted
+from ops.errors import Interrupted, OpsError
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import Fleet
 from ops.hosts.local import LocalHost
@@ -205,11 +205,13 @@ class Environment:
     def _only(self, servers: Sequence[str]) -> Iterator[dict[str, Host]]:
         config = self.settings.config
         names = chosen_servers(self.settings, tuple(servers))
-        with Fleet(
-            config, self.settings.folder, self.settings.environment, Cancellation(), only=names
-        ) as fleet:
-            with self._masked():
-                yield fleet.hosts
+        with (
+            Fleet(
+                config, self.settings.folder, self.settings.environment, Cancellation(), only=names
+            ) as fleet,
+            self._masked(),
+        ):
+            yield fleet.hosts
 
     def _change(self, wait: float, reporter: Reporter | None, call: Callable[[Change], Outcome]) -> Outcome:
         interruption = Interruption()
@@ -224,11 +226,11 @@ class Environment:
         names = dict.fromkeys(chosen_servers(self.settings, tuple(servers)))
         names[state_host_of(self.settings, state_host)] = None
         config = self.settings.config
-        with Fleet(
-            config, self.settings.folder, self.settings.environment, cancellation, only=names
-        ) as fleet:
-            with self._masked():
-                yield fleet.hosts
+        with (
+            Fleet(config, self.settings.folder, self.settings.environment, cancellation, only=names) as fleet,
+            self._masked(),
+        ):
+            yield fleet.hosts
 
     @contextmanager
     def _masked(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from ops.config.names import interpolated
 from ops.config.overrides import validate
 from ops.config.settings import COMPOSE_NAMES
 from ops.errors import UsageError
-from ops.project.locating import compose_files, environments, provisional
+from ops.project.locating import compose_files, environments, overlays, provisional
 from ops.project.rendering import STAND_IN, render_project, running_projects
 from ops.project.survey import project_in_use, secret_names, survey
 from ops.project.writing import Draft, env_example, ops_toml
@@ -86,6 +86,7 @@ def init(
         survey=found,
         secrets=sounding,
         remarks=(*remarks, *_left_out(folder, paths, closure)),
+        overlaid=any(path not in paths for path in overlays(folder, paths[0])),
     )
     text = ops_toml(draft)
     validate(_base(text), _tables(text), draft.environments[0], {}, "the ops.toml that init made")

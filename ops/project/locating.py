@@ -12,7 +12,7 @@ from ops.config.closure import Closure, read_files
 from ops.config.settings import COMPOSE_NAMES
 from ops.errors import ConfigError, UsageError
 
-__all__ = ["compose_files", "environments", "provisional"]
+__all__ = ["compose_files", "environments", "overlays", "provisional"]
 
 _NO_ENVIRONMENT = {"example", "sample", "template", "dist", "local", "override"}
 
@@ -46,13 +46,18 @@ def compose_files(folder: Path, files: tuple[str, ...]) -> tuple[Path, ...]:
 
 def environments(folder: Path, paths: tuple[Path, ...]) -> tuple[str, ...]:
     """Return the environments that compose.staging.yaml or .env.staging tell of, else production."""
-    stem = paths[0].stem
-    names = {path.stem.removeprefix(f"{stem}.") for path in folder.glob(f"{stem}.*.y*ml")}
+    names = {path.stem.removeprefix(f"{paths[0].stem}.") for path in overlays(folder, paths[0])}
     names |= {path.name.removeprefix(".env.") for path in folder.glob(".env.*")}
     found = sorted(
         name for name in names - _NO_ENVIRONMENT if re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name)
     )
     return tuple(found) or ("production",)
+
+
+def overlays(folder: Path, first: Path) -> tuple[Path, ...]:
+    """Return the compose files beside the first that environments have of their own."""
+    found = sorted(folder.glob(f"{first.stem}.*.y*ml"))
+    return tuple(path for path in found if path.stem.removeprefix(f"{first.stem}.") not in _NO_ENVIRONMENT)
 
 
 def provisional(folder: Path, paths: tuple[Path, ...]) -> tuple[Settings, Closure]:

@@ -28,12 +28,13 @@ class Draft:
     survey: Survey
     secrets: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    overlaid: bool = False  # an environment has a compose file of its own
 
 
 def ops_toml(draft: Draft) -> str:
     """Return the text of ops.toml."""
     parts = [_head(draft), _servers(draft), _secrets(draft), _persist(draft)]
-    parts += [_service(service) for service in draft.survey.services]
+    parts += [_service(service, draft.overlaid) for service in draft.survey.services]
     parts += [_environment(name) for name in draft.environments]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
@@ -111,7 +112,7 @@ def _unclear(path: Path, read_only: bool) -> bool:
     return not path.exists() or (path.is_dir() and not read_only)
 
 
-def _service(service: ServiceSurvey) -> Iterator[str]:
+def _service(service: ServiceSurvey, overlaid: bool) -> Iterator[str]:
     if not _NAME.fullmatch(service.name):
         yield f"# Service {service.name}: left out, a name here has lower-case letters, digits, - and _ only."
         return
@@ -125,7 +126,10 @@ def _service(service: ServiceSurvey) -> Iterator[str]:
         yield f"port = {port}"
     elif service.ports:
         yield f"# port = …  # several: {', '.join(map(str, service.ports))}"
-    if service.replicas is not None:
+    if service.replicas is not None and overlaid:
+        # Written out, it would win over what an environment's own compose file says.
+        yield f"# replicas: {service.replicas} as the compose files say, where an environment's own does not differ"
+    elif service.replicas is not None:
         yield f"replicas = {service.replicas}"
     if service.container_name or service.published:
         fixed = [f"container_name {service.container_name}"] if service.container_name else []

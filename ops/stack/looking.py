@@ -68,7 +68,9 @@ def logs(
         here = [service for service in services if service in release.services]
         if services and not here:
             return
-        arguments = ["logs", "--no-color", "--tail", str(tail), *(["--follow"] if follow else []), *here]
+        # Without `--ansi never` a followed log begins lines with a control sequence, terminal or not.
+        arguments = ["--ansi", "never", "logs", "--no-color", "--tail", str(tail)]
+        arguments += [*(["--follow"] if follow else []), *here]
         held = b""
 
         def take(data: bytes) -> None:

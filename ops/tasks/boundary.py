@@ -7,7 +7,6 @@ import functools
 import json as json_module
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -133,24 +132,20 @@ def _fail(error: OpsError, as_json: bool, action: str, code: int | None = None) 
 
 
 def _unknown(error: Exception) -> OpsError:
-    where = _kept(".ops/logs", error) or _kept(tempfile.gettempdir(), error)
+    path = Path(".ops/logs/unexpected.log")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        path.write_text("".join(traceback.format_exception(error)), errors="backslashreplace")
+        report = str(path)
+    except OSError:  # cron in `/`, a full disk
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        report = f"this ({Path(last.filename).name}:{last.lineno})"
     return OpsError(
         f"unexpected {type(error).__name__}: {error}",
         left_behind="not known; look at the servers before the next run",
-        next_step=f"inv deploy.status, then report {where or 'this'} as a fault of Opsbook",
+        next_step=f"inv deploy.status, then report {report} as a fault of Opsbook",
     )
-
-
-def _kept(folder: str, error: Exception) -> Path | None:
-    """Write an error with its way down to a file; None where that is not possible (cron in `/`, a full disk)."""
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(".log", "opsbook-unexpected-", folder)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("".join(traceback.format_exception(error)))
-    except OSError:
-        return None
-    return Path(name)
 
 
 def _print(text: str) -> None:

@@ -81,7 +81,11 @@ def init(
     where = _server(server) if server else None
     with _renderer(where) as render:
         done = make(Path(folder), render=render, files=named, server=where, force=force)
-    return Answer(text=_made(done), data=done, outcome=Outcome("init", Path(done.folder).name, ""))
+    return Answer(
+        text=_made(done, addressed=where is not None),
+        data=done,
+        outcome=Outcome("init", Path(done.folder).name, ""),
+    )
 
 
 def _server(written: str) -> Server:
@@ -131,7 +135,7 @@ def _checked(found: Checked) -> str:
     return "\n".join(lines)
 
 
-def _made(done: Initialised) -> str:
+def _made(done: Initialised, *, addressed: bool) -> str:
     lines = [f"Wrote {', '.join(done.written)} in {done.folder}."]
     if done.kept:
         lines.append(f"Kept what was there: {', '.join(done.kept)} (--force writes anew).")
@@ -140,5 +144,11 @@ def _made(done: Initialised) -> str:
         lines.append(
             f"Secrets, by their names: {', '.join(done.secrets)}. Give them values in .env.<environment>."
         )
-    lines.append("Next: read ops.toml, then inv config.check --env <environment>")
+    if addressed:
+        lines.append("Next: read ops.toml, then inv config.check --env <environment>")
+    else:
+        lines.append(
+            "Next: read ops.toml, give [servers.app] the address of your server, "
+            "then inv config.check --env <environment>"
+        )
     return "\n".join(lines)

@@ -53,9 +53,8 @@ def test_a_project_that_uses_much_of_compose_is_taken_over(project):
     assert table["project"] == "rich"
     assert table["services"]["api"] == {
         "port": 8000,
-        "replicas": 2,
         "health": {"kind": "http", "path": "/ready", "port": 8000},
-    }
+    }, "compose.staging.yaml has a number of replicas of its own"
     assert list(table["environments"]) == ["staging"]
     assert '# profiles = ["jobs", "monitoring"]' in text
 

@@ -88,7 +88,7 @@ def copied(folder: Path, sandbox: boxes.Sandbox, environment: str) -> Stack:
     (folder / "nginx/certs/server.crt").write_bytes(certificate)
     (folder / "nginx/certs/server.key").write_bytes(key)
     (folder / ".env").write_text(
-        "DB_PASSWORD=a-long-$enough-password\nREDIS_PASSWORD=another-long-password\n"
+        "DB_PASSWORD='a-long-$enough-password'\nREDIS_PASSWORD=another-long-password\n"
         f"REGISTRY_USERNAME={sandbox.username}\nREGISTRY_PASSWORD={sandbox.password}\n"
     )
     (folder / ".env").chmod(0o600)

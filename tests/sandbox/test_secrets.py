@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Stack, on_this_set
+from conftest import Stack, on_this_set
 from fleets import demo_copy, emptied, on, own_name
 from tracing import Trace, leaks, traced, traced_run
 
@@ -176,3 +174,105 @@ def test_another_user_of_the_server_reads_nothing_of_a_stack(story: Story) -> No
         " | xargs -0 cat 2>/dev/null || true",
     )
     assert leaks([found.encode()], story.secrets) == []
+
+
+SPILL = """\
+import base64, json, os, shlex, sys, urllib.parse
+
+secret = os.environ["TOKEN"]
+print("wrong password", secret)
+print(json.dumps({"it": secret}), json.dumps({"it": secret}, ensure_ascii=False))
+print(os.environ)
+print([secret], [secret.encode()], shlex.quote(secret))
+print(urllib.parse.quote(secret), urllib.parse.quote(secret, safe=""), urllib.parse.urlencode({"a": secret}))
+for before in ("", "a", "ab"):
+    print(base64.b64encode((before + secret + "xy").encode()).decode())
+sys.exit(7)
+"""
+SMALL = """\
+services:
+  app:
+    image: IMAGE
+    command: ["python", "/app/APP.py"]
+    stop_grace_period: 1s
+    environment:
+      TOKEN: ${TOKEN:?set it in .env}
+    volumes:
+      - ./app:/app:ro
+"""
+SMALL_TOML = """\
+stack = "small"
+version = "1.0.0"
+ssh_config = "../../.sandbox/ssh_config"
+
+[secrets]
+required = ["TOKEN"]
+
+[registries."registry.sandbox:5000"]
+username = "env:REGISTRY_USERNAME"
+password = "env:REGISTRY_PASSWORD"
+
+[services.app.health]
+timeout = 10
+
+[[notify]]
+kind = "log"
+
+[environments.test.servers.web1]
+address = "web1.sandbox"
+"""
+SPILLING_HOOK = """
+[[hooks]]
+on = "before"
+phase = "switch"
+where = "WHERE"
+run = "python3 app/spill.py 2>&1 || { env; set -x; : \\"$TOKEN\\"; exit 7; }"
+environment = { TOKEN = "env:TOKEN" }
+"""
+MIGRATION = '\n[migrate]\nservice = "app"\ncommand = ["python", "/app/spill.py"]\n'
+
+
+def small(folder: Path, sandbox: boxes.Sandbox, *, app: str = "wait", toml: str = "") -> Stack:
+    """Write a stack of one service that waits, or spills its secret in every spelling and ends."""
+    (folder / "app").mkdir(parents=True)
+    (folder / "app" / "spill.py").write_text(SPILL)
+    (folder / "app" / "wait.py").write_text("import signal\nsignal.pause()\n")
+    (folder / "compose.yaml").write_text(SMALL.replace("IMAGE", "python:3.13-slim").replace("APP", app))
+    (folder / "ops.toml").write_text(on_this_set(SMALL_TOML, sandbox) + toml)
+    (folder / ".env").write_text(
+        f"TOKEN={quoted(TOKEN)}\nREGISTRY_USERNAME={sandbox.username}\nREGISTRY_PASSWORD={quoted(PASSWORD)}\n"
+    )
+    (folder / ".env").chmod(0o600)
+    return Stack(folder, "test")
+
+
+FAULTS = {
+    "container": ({"app": "spill"}, 3, "wrong password ***"),
+    "migration": ({"toml": MIGRATION}, 4, "the migration failed with status 7"),
+    "hook here": ({"toml": SPILLING_HOOK.replace("WHERE", "operator")}, 3, "failed with status 7"),
+    "hook there": ({"toml": SPILLING_HOOK.replace("WHERE", "servers")}, 3, "failed with status 7"),
+    "warned hook": (
+        {"toml": SPILLING_HOOK.replace("WHERE", "operator") + 'on_error = "warn"\n'},
+        0,
+        "failed with status 7",
+    ),
+}
+
+
+@pytest.mark.holds(10)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failure_tells_what_was_printed_with_secrets_masked(
+    sandbox: boxes.Sandbox, tmp_path: Path, fault: str
+) -> None:
+    """What a container, a migration or a hook prints before it fails is told to people and machines, its secrets masked."""
+    options, status, words = FAULTS[fault]
+    stack = small(tmp_path / "small", emptied("web1"), **options)
+    document = stack.run("deploy", "--json", status=status)
+    text = stack.run("deploy", "--version", "1.0.1", status=status)
+    assert words in json.loads(document.stdout)["error"]["message"] if status else words in document.stdout
+    told = [document.stdout, document.stderr, text.stdout, text.stderr]
+    assert words in text.stdout + text.stderr
+    told += [path.read_text() for path in (stack.folder / ".ops").rglob("*") if path.is_file()]
+    told.append(on("web1", "cat /opt/small/test/journal.jsonl"))
+    told.append(stack.run("deploy.history", "--json").stdout)
+    assert leaks([line.encode() for one in told for line in one.split("\n")], (TOKEN, PASSWORD)) == []

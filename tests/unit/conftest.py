@@ -16,7 +16,39 @@ def shell(request):
 
 @pytest.fixture
 def shop(tmp_path):
-    """Two stand-in servers and a stack of a proxy, a rolling service and a database."""
+    """Two stand-in servers and a stack of a proxy, a rolling service and a database; nothing is deployed."""
     made = Shop(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def _pair(tmp_path_factory):
+    made = Shop(tmp_path_factory.mktemp("pair"))
+    made.deploy("1")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def _single(tmp_path_factory):
+    made = Shop(tmp_path_factory.mktemp("single"))
+    made.deploy("1", environment="staging")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair(_pair, tmp_path):
+    """The same with version 1 on both servers of `production`."""
+    made = _pair.copy_to(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def single(_single, tmp_path):
+    """The same with version 1 on the only server of `staging`."""
+    made = _single.copy_to(tmp_path)
     yield made
     made.close()

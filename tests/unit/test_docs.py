@@ -99,6 +99,14 @@ def test_options_named_alone_exist(page: Path) -> None:
     assert alone <= known
 
 
+@pages
+def test_tasks_named_alone_exist(page: Path) -> None:
+    """A task that stands in a sentence without `inv` before it is there; config.md speaks of keys, not of tasks."""
+    collection = "|".join(namespace.collections)
+    alone = {text for text in code(page) if re.fullmatch(rf"({collection})\.[a-z_]+", text)}
+    assert page.name == "config.md" or alone <= options().keys()
+
+
 def script_options(path: Path) -> set[str]:
     return set(FLAG.findall(path.read_text(encoding="utf-8"))) if path.is_file() else set()
 

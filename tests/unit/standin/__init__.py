@@ -3,19 +3,3 @@
 Each server is a folder; the scripts of Opsbook run in it unchanged but for the base path. What `docker` answers is
 computed in the test's own process, so that a test can look into it, break it, and count what it lost.
 """
-
-from standin.docker import Behaviour, Container, Docker, Image, Registry
-from standin.server import BASE, Killed, Server, Session, StandInHost
-
-__all__ = [
-    "BASE",
-    "Behaviour",
-    "Container",
-    "Docker",
-    "Image",
-    "Killed",
-    "Registry",
-    "Server",
-    "Session",
-    "StandInHost",
-]

@@ -2,114 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import threading
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from standin.compose import read_release, rendered
-from standin.nginx import Nginx, Refused
+from standin.containers import Container
+from standin.converging import compose
+from standin.images import Image, Registry
+from standin.nginx import Refused
 from standin.pipe import Answer, Pipe
 from standin.templates import filled
 
-__all__ = ["Behaviour", "Container", "Docker", "Image", "Registry"]
+__all__ = ["Docker"]
 
 OK: Answer = (0, "", "")
-LABEL = "com.docker.compose."
-
-
-@dataclass
-class Behaviour:
-    """What a container of an image does: `crash` is the status it ends with, `status` what it answers."""
-
-    crash: int | None = None
-    status: int = 200
-    health: str = ""
-    log: str = ""
-    migration: Answer = OK
-
-
-@dataclass(frozen=True)
-class Image:
-    """One image as a registry holds it."""
-
-    repository: str
-    tag: str
-    behaviour: Behaviour
-
-    @property
-    def digest(self) -> str:
-        """The digest that a registry gives it."""
-        return "sha256:" + hashlib.sha256(f"{self.repository}:{self.tag}".encode()).hexdigest()
-
-    @property
-    def id(self) -> str:
-        """Its id on a server."""
-        return "sha256:" + hashlib.sha256(f"id {self.digest}".encode()).hexdigest()
-
-
-class Registry:
-    """The images that servers can pull."""
-
-    def __init__(self) -> None:
-        self.images: dict[str, Image] = {}
-        self.down = False
-
-    def publish(self, reference: str, **behaviour: Any) -> Image:
-        """Add an image `repository:tag`; the keywords are those of Behaviour."""
-        repository, _, tag = reference.rpartition(":")
-        self.images[reference] = Image(repository, tag, Behaviour(**behaviour))
-        return self.images[reference]
-
-    def find(self, reference: str) -> Image | None:
-        """Return the image that a tag or a digest names."""
-        for image in self.images.values():
-            if reference in (f"{image.repository}:{image.tag}", f"{image.repository}@{image.digest}"):
-                return image
-        return None
-
-
-@dataclass(eq=False)
-class Container:
-    """One container; `hash` is Compose's own idea of its definition."""
-
-    name: str
-    service: str
-    number: int
-    project: str
-    image: Image
-    reference: str
-    labels: dict[str, str]
-    hash: str
-    address: str
-    definition: dict[str, Any]
-    id: str = field(default_factory=lambda: uuid.uuid4().hex * 2)
-    state: str = "running"
-    exit_code: int = 0
-    restarts: int = 0
-    starts: int = 1
-    nginx: Nginx | None = None
-
-    @property
-    def running(self) -> bool:
-        return self.state == "running"
-
-    @property
-    def config(self) -> str:
-        return self.labels.get("ops.config", "")
-
-    @property
-    def ports(self) -> str:
-        found = [p for p in self.definition.get("ports") or () if p.get("published")]
-        return ", ".join(
-            f"{p.get('host_ip', '0.0.0.0')}:{p['published']}->{p['target']}/{p['protocol']}" for p in found
-        )
 
 
 Breaker = Callable[["Docker", str], Answer | None]
@@ -155,6 +66,20 @@ class Docker:
     def mend(self) -> None:
         """Take all breakers away."""
         self._breakers.clear()
+
+    def be_like(self, other: Docker) -> None:
+        """Take on the state of another engine; images come from this one's registry."""
+        mine = {image.id: image for image in self.registry.images.values()}
+        self.images = {identity: mine[identity] for identity in other.images}
+        self.tags = dict(other.tags)
+        self.volumes, self.networks = dict(other.volumes), dict(other.networks)
+        self._last = other._last
+        for one in other.containers:
+            twin = replace(one, image=mine[one.image.id])
+            if one.nginx is not None:
+                folders = tuple(self.place(v["source"]) for v in one.definition["volumes"])
+                twin.nginx = replace(one.nginx, folders=folders)
+            self.containers.append(twin)
 
     def of(self, service: str) -> list[Container]:
         """Return a service's containers by number."""
@@ -301,7 +226,7 @@ class Docker:
         if verb == "ls":
             return self._image_ls(rest)
         if verb == "inspect":
-            image = self._image(rest[-1])
+            image = self.image(rest[-1])
             if image is None:
                 return 1, "", "Error: No such image"
             tags = [tag for tag, identity in self.tags.items() if identity == image.id]
@@ -314,7 +239,7 @@ class Docker:
         status = 0
         for reference in rest:
             if self.tags.pop(reference, None) is None:
-                image = self._image(reference)
+                image = self.image(reference)
                 if image is None:
                     status = 1
                 else:
@@ -334,7 +259,7 @@ class Docker:
         return 0, "".join(json.dumps(row) + "\n" for row in rows), ""
 
     def _do_tag(self, argv: list[str], cwd: Path) -> Answer:
-        image = self._image(argv[0])
+        image = self.image(argv[0])
         if image is None:
             return 1, "", f"Error response from daemon: No such image: {argv[0]}"
         self.tags[argv[1]] = image.id
@@ -375,7 +300,7 @@ class Docker:
             container = self._found(identity)
             if container is None:
                 return 1, "", "Error: No such container"
-            self._take_off(container, "stopped")
+            self.take_off(container, "stopped")
             container.state, container.exit_code = "exited", 143
         return OK
 
@@ -383,7 +308,7 @@ class Docker:
         for identity in (word for word in argv if not word.startswith("-")):
             container = self._found(identity)
             if container is not None:
-                self._take_off(container, "removed")
+                self.take_off(container, "removed")
                 self.containers.remove(container)
         return OK
 
@@ -391,118 +316,27 @@ class Docker:
         container = self._found(argv[-1])
         return (0, container.image.behaviour.log, "") if container else (1, "", "Error: No such container")
 
+    def _do_events(self, argv: list[str], cwd: Path) -> Answer:
+        return 0, "1\n", ""
+
     def _do_run(self, argv: list[str], cwd: Path) -> Answer:
         return 0, "", f"nginx version: nginx/{self.nginx_version}\n"
 
     def _do_compose(self, argv: list[str], cwd: Path) -> Answer:
-        words = list(argv)
-        options: dict[str, list[str]] = {}
-        while words and words[0].startswith("-"):
-            options.setdefault(words.pop(0), []).append(words.pop(0))
-        verb = words.pop(0)
-        if verb == "version":
-            return 0, "2.26.1\n", ""
-        if verb == "config":
-            project, env_file = options["--project-name"][0], options["--env-file"][0]
-            return 0, json.dumps(rendered(cwd, options["-f"], project, env_file)), ""
-        if verb == "down":
-            return self._down(options["--project-name"][0], volumes="--volumes" in words)
-        model = read_release(cwd)
-        if verb == "up":
-            return self._up(model, words)
-        if verb == "run":
-            service, *command = words[words.index("--label") + 2 :]
-            image = self._image(model["services"][service]["image"])
-            return image.behaviour.migration if image else (1, "", f"no such image for {service}: {command}")
-        if verb == "restart":
-            for container in self.containers:
-                if container.project == model["name"] and (not words or container.service in words):
-                    container.starts += 1
-            return OK
-        return 64, "", f"stand-in docker: not known: compose {verb}"
+        return compose(self, argv, cwd)
 
-    def _down(self, project: str, *, volumes: bool) -> Answer:
-        for container in [c for c in self.containers if c.project == project]:
-            self.containers.remove(container)
-        for owned in (self.networks, *([self.volumes] if volumes else [])):
-            for name in [n for n, labels in owned.items() if labels.get(f"{LABEL}project") == project]:
-                del owned[name]
-        return OK
+    def take_off(self, container: Container, how: str) -> None:
+        """Note the harm where requests were sent to a container that goes."""
+        if container in self.rotation(container.service):
+            self.harm.append(f"{container.name} {how} while the proxy sent requests to it")
 
-    def _up(self, model: dict[str, Any], words: list[str]) -> Answer:
-        scale, services, recreate = {}, [], "--no-recreate" not in words
-        while words:
-            word = words.pop(0)
-            if word == "--scale":
-                name, _, count = words.pop(0).partition("=")
-                scale[name] = int(count)
-            elif word == "--pull":
-                words.pop(0)
-            elif not word.startswith("-"):
-                services.append(word)
-        for service in services:
-            definition = model["services"][service]
-            if self._image(definition["image"]) is None:
-                return 1, "", f"Error response from daemon: No such image: {definition['image']}"
-            self._made(model, definition)
-            self._converge(model["name"], service, definition, scale.get(service), recreate=recreate)
-        return OK
-
-    def _made(self, model: dict[str, Any], definition: dict[str, Any]) -> None:
-        for kind, owned in (("volumes", self.volumes), ("networks", self.networks)):
-            for key, item in (model.get(kind) or {}).items():
-                owned.setdefault(item["name"], {f"{LABEL}project": model["name"], f"{LABEL}{kind[:-1]}": key})
-
-    def _converge(
-        self, project: str, service: str, definition: dict[str, Any], count: int | None, *, recreate: bool
-    ) -> None:
-        wanted = count if count is not None else int((definition.get("deploy") or {}).get("replicas", 1))
-        kept = {
-            key: value for key, value in definition.items() if key not in ("deploy", "scale", "depends_on")
-        }
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-        present = [c for c in self.of(service) if c.project == project]
-        for container in present[wanted:]:
-            self._take_off(container, "scaled away")
-            self.containers.remove(container)
-        for container in present[:wanted]:
-            if recreate and container.hash != digest:
-                self.containers.remove(container)
-                self._start(project, service, container.number, definition, digest)
-            elif not container.running:
-                container.starts += 1
-                self._begin(container)
-        last = max((c.number for c in present), default=0)
-        for number in range(last + 1, last + 1 + wanted - len(present)):
-            self._start(project, service, number, definition, digest)
-
-    def _start(
-        self, project: str, service: str, number: int, definition: dict[str, Any], digest: str
-    ) -> None:
-        image = self._image(definition["image"])
-        assert image is not None
+    def next_address(self) -> str:
+        """Return an address that no container had before."""
         self._last += 1
-        labels = {
-            f"{LABEL}project": project,
-            f"{LABEL}service": service,
-            f"{LABEL}container-number": str(number),
-            f"{LABEL}oneoff": "False",
-            **(definition.get("labels") or {}),
-        }
-        address = f"10.{self._subnet}.0.{self._last}"
-        name = definition.get("container_name") or f"{project}-{service}-{number}"
-        container = Container(
-            name, service, number, project, image, definition["image"], labels, digest, address, definition
-        )
-        if image.repository == "nginx":
-            folders = tuple(
-                self.place(v["source"]) for v in definition.get("volumes") or () if v["type"] == "bind"
-            )
-            container.nginx = Nginx(folders, self.nginx_version, linger=self.linger)
-        self.containers.append(container)
-        self._begin(container)
+        return f"10.{self._subnet}.0.{self._last}"
 
-    def _begin(self, container: Container) -> None:
+    def begin(self, container: Container) -> None:
+        """Start a container's process."""
         container.state, container.exit_code = "running", 0
         if container.image.behaviour.crash is not None:
             container.state, container.exit_code = "exited", container.image.behaviour.crash
@@ -512,17 +346,13 @@ class Docker:
             except Refused:
                 container.state, container.exit_code = "exited", 1
 
-    def _take_off(self, container: Container, how: str) -> None:
-        if container in self.rotation(container.service):
-            self.harm.append(f"{container.name} {how} while the proxy sent requests to it")
-
     def _names(self) -> set[str]:
         return {name for c in self.containers if c.running for name in (c.name, c.service)}
 
     def _found(self, identity: str) -> Container | None:
         return next((c for c in self.containers if identity in (c.id, c.name)), None)
 
-    def _image(self, reference: str) -> Image | None:
+    def image(self, reference: str) -> Image | None:
         for image in self.images.values():
             if (
                 reference in (image.id, f"{image.repository}@{image.digest}")

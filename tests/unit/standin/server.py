@@ -15,7 +15,8 @@ from pathlib import Path
 from ops.commands import Command, Result, quote
 from ops.hosts import Cancellation, Connection
 from ops.hosts.local import LocalHost
-from standin.docker import Docker, Registry
+from standin.docker import Docker
+from standin.images import Registry
 
 __all__ = ["BASE", "Killed", "Server", "Session", "StandInHost"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from ops.deploy.rolling_back import RollbackOptions, rollback
 from ops.hosts import Host
 from ops.outcomes import Outcome
 from ops.runs.interruption import Interruption
+from ops.runs.journal import parse_journal
 from ops.runs.phases import Phase
-from standin.docker import Registry
+from ops.stack.changing import Change
+from standin.images import Registry
 from standin.server import BASE, Server, Session, StandInHost
 
 __all__ = ["Listener", "Shop"]
@@ -52,6 +55,7 @@ settle = 0.0
 
 [services.nginx]
 roles = ["web"]
+health = {{ kind = "tcp", port = 80, interval = 0.01 }}
 
 [services.web]
 roles = ["web"]
@@ -64,6 +68,7 @@ health = {{ path = "/health", interval = 0.01, timeout = 1.0 }}
 
 [services.postgres]
 roles = ["db"]
+health = {{ kind = "tcp", port = 5432, interval = 0.01 }}
 
 [environments.production.servers.web1]
 address = "web1.test"
@@ -77,6 +82,7 @@ roles = ["web"]
 
 [environments.staging.servers.web1]
 address = "web1.test"
+roles = ["web", "db"]
 """
 
 
@@ -132,8 +138,17 @@ class Shop:
         self.web1, self.web2 = self.servers["web1"], self.servers["web2"]
 
     def close(self) -> None:
+        """End the stand-in engines."""
         for server in self.servers.values():
             server.docker.pipe.close()
+
+    def copy_to(self, folder: Path) -> Shop:
+        """Return the same stack with the same state on servers of its own."""
+        twin = Shop(folder)
+        for name, server in self.servers.items():
+            shutil.copytree(server.root, twin.servers[name].root, symlinks=True, dirs_exist_ok=True)
+            twin.servers[name].docker.be_like(server.docker)
+        return twin
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the stack folder."""
@@ -182,6 +197,7 @@ class Shop:
     def rollback(
         self,
         *,
+        environment: str = "production",
         session: Session | None = None,
         interruption: Interruption | None = None,
         listener: Listener | None = None,
@@ -190,8 +206,8 @@ class Shop:
         """Go back, as an operator of their own."""
         session, interruption = session or Session(), interruption or Interruption()
         return rollback(
-            self.settings(),
-            self.hosts(session, interruption),
+            self.settings(environment),
+            self.hosts(session, interruption, environment),
             RollbackOptions(**options),  # type: ignore[arg-type]
             listener or Listener(),
             interruption,
@@ -202,10 +218,34 @@ class Shop:
         link = self.path(server, "current", environment)
         return link.readlink().name if link.is_symlink() else None
 
-    def releases(self, server: str) -> list[str]:
+    def releases(self, server: str, environment: str = "production") -> list[str]:
         """Return the releases that stand on a server."""
-        folder = self.path(server, "releases")
+        folder = self.path(server, "releases", environment)
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def journal(self, environment: str = "production") -> list[tuple[str, str]]:
+        """Return (action, event) of each line of the journal."""
+        text = self.path("web1", "journal.jsonl", environment).read_text()
+        return [(entry.action, entry.event) for entry in parse_journal(text)]
+
+    def locked(self, environment: str = "production") -> bool:
+        """Return whether the lock is there."""
+        return self.path("web1", "locks/change", environment).exists()
+
+    def change(
+        self,
+        verb: Callable[..., Outcome],
+        *arguments: object,
+        environment: str = "production",
+        session: Session | None = None,
+        interruption: Interruption | None = None,
+        **options: object,
+    ) -> Outcome:
+        """Do one of `ops.stack.changing`, as an operator of their own."""
+        session, interruption = session or Session(), interruption or Interruption()
+        hosts = self.hosts(session, interruption, environment)
+        change = Change(self.settings(environment), hosts, "web1", Listener(), interruption)
+        return verb(change, *arguments, **options)
 
     def path(self, server: str, name: str = "", environment: str = "production") -> Path:
         """Return a path below a server's folder of the stack."""
