@@ -20,6 +20,7 @@ __all__ = [
     "RolledBack",
     "Unreachable",
     "UsageError",
+    "gathered",
 ]
 
 
@@ -144,3 +145,8 @@ class Problem(OpsError):
         super().mask(redact)
         for finding in self.findings:
             finding.mask(redact)
+
+
+def gathered(findings: Sequence[OpsError]) -> OpsError:
+    """Return the error that tells all findings: the only one itself, with its own class and target, else a Problem."""
+    return findings[0] if len(findings) == 1 else Problem(findings)

@@ -13,16 +13,23 @@ from ops.commands.secret import Secret
 
 __all__ = ["SHORTEST", "Redactor", "forms"]
 
+_GO = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 SHORTEST = 6  # a shorter secret would mask half of every line: it gets a warning in its place
 
 
 def forms(value: str) -> set[str]:
-    """Given a secret text, return the spellings it takes in output: plain, base64, URL- and JSON-escaped.
+    """Given a secret text, return the spellings it takes in output: plain, base64, URL- and JSON-escaped, as a
+    literal of Python (`print(os.environ)`) and as a word of a shell (`set -x`).
 
     Base64 is given for each of the three alignments, without the characters that depend on the neighbours.
     """
     found = {value, url_quote(value, safe=""), url_quote(value), quote_plus(value)}
     found |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    # Go escapes for HTML too, PHP the slash.
+    found.add(json.dumps(value, ensure_ascii=False)[1:-1].translate(_GO))
+    found.add(json.dumps(value)[1:-1].replace("/", "\\/"))
+    found |= {repr(value)[1:-1], repr(value.encode())[2:-1]}
+    found |= {value.replace("'", word) for word in ("'\\''", "'\"'\"'")}
     found.add(value.replace("$", "$$"))
     data = value.encode()
     for shift in range(3):

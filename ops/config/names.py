@@ -15,7 +15,16 @@ from ops.errors import ConfigError
 if TYPE_CHECKING:
     from ops.config.models import StackConfig
 
-__all__ = ["Declared", "Required", "declared_names", "interpolated", "named_in_config", "required_by", "variables_of"]
+__all__ = [
+    "Declared",
+    "Required",
+    "declared_names",
+    "interpolated",
+    "named_in_config",
+    "required_by",
+    "service_names",
+    "variables_of",
+]
 
 _ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -52,6 +61,19 @@ def declared_names(folder: Path, config: StackConfig) -> Declared:
         names |= variables_of(path, "configs")
     by_file = {name for path in yaml_files(folder) for name in variables_of(path, "secrets")}
     return Declared(frozenset(names | by_file), frozenset(secret | by_file))
+
+
+def service_names(folder: Path) -> set[str]:
+    """Return the services that any YAML file of a stack folder defines: of every environment, profiles on or off."""
+    found: set[str] = set()
+    for path in yaml_files(folder):
+        try:
+            data = load_yaml(path.read_bytes(), str(path))
+        except ConfigError:
+            continue  # as in variables_of
+        services = data.get("services") if isinstance(data, dict) else None
+        found |= set(map(str, services)) if isinstance(services, dict) else set()
+    return found
 
 
 def variables_of(path: Path, kind: str) -> set[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ops.config import Settings, Version
 from ops.deploy.bundle import describe, new_release_id, upload
 from ops.deploy.examine import Examined, base_release, examine, state_host_of
-from ops.deploy.images import pull_pins, resolve
+from ops.deploy.images import pull_pins, resolve, served_pins
 from ops.deploy.migration import migrate
 from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, switch_for, wishes
 from ops.deploy.preflight import warnings
@@ -18,8 +18,8 @@ from ops.deploy.rollout import Rollout, raise_all
 from ops.deploy.survey import Survey, layout_of
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import FailedUnchanged, OpsError
-from ops.hosts import Cancelled, Host
+from ops.errors import FailedUnchanged
+from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
 from ops.runs.interruption import Interruption
@@ -68,7 +68,10 @@ def plan(
         if wish.reference not in found.pins
     ]
     told = [*settings.warnings, *warnings(found.surveys, time.time())]
-    return plan_deploy(settings, found.surveys, found.wanted, base, pulls, told)
+    # No registry is asked: a tag that serves already is taken to be what it was.
+    pins = {**served_pins(found.surveys), **found.pins}
+    wanted = desires(settings, found.surveys, version.version, pins)
+    return plan_deploy(settings, found.surveys, wanted, base, pulls, told)
 
 
 def deploy(
@@ -95,7 +98,7 @@ def deploy(
         rollout = Rollout(settings, run, revision=version.revision)
         try:
             event = _through_the_phases(rollout, version, options, seams or Seams())
-        except (OpsError, Cancelled) as error:
+        except Exception as error:  # a fault of Opsbook's own leaves no server between two releases either
             raise rollout.undo(error) from error
         return rollout.finish(event)
 

@@ -12,7 +12,7 @@ from ops.deploy.preflight import preflight
 from ops.deploy.survey import Survey, survey
 from ops.engines.desired import Desired
 from ops.engines.release import Release
-from ops.errors import OpsError, Problem, UsageError
+from ops.errors import OpsError, UsageError, gathered
 from ops.hosts import Host
 from ops.runs.journal import now
 
@@ -58,7 +58,7 @@ def examine(
     """Ask the servers and check everything. Raises Problem (or its only finding) with all that forbids a deploy."""
     problems: list[OpsError] = list(missing(settings))
     if problems:
-        raise Problem(problems)
+        raise gathered(problems)
     found, unreachable = survey(settings, hosts, version.version)
     chosen = chosen_servers(settings, servers)
     problems += [error for name, error in unreachable.items() if name in chosen]
@@ -67,7 +67,7 @@ def examine(
     wanted = desires(settings, surveys, version.version, pins)
     problems += preflight(settings, surveys, wanted)
     if problems:
-        raise Problem(problems)
+        raise gathered(problems)
     return Examined(surveys, wanted, pins, found)
 
 

@@ -11,11 +11,11 @@ from ops.config import Settings
 from ops.config.logins import credentials, registry_of
 from ops.deploy.survey import Survey, current_release
 from ops.engines.facts import HostFacts
-from ops.errors import ConfigError, FailedUnchanged, OpsError, Problem
+from ops.errors import ConfigError, FailedUnchanged, OpsError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
 
-__all__ = ["Wish", "known_pins", "pull", "resolve"]
+__all__ = ["Wish", "known_pins", "pull", "resolve", "served_pins"]
 
 _PULLED = '{"id":{{json .Id}},"digests":{{json .RepoDigests}}}'
 
@@ -36,12 +36,7 @@ def known_pins(wishes: Sequence[Wish], surveys: Mapping[str, Survey]) -> dict[st
     Those are references by digest; those that follow no version and stand unchanged in a release that serves (a
     deploy of the API must not bring a new database); and local ones whose pull_policy says so.
     """
-    served: dict[str, str] = {}
-    for survey in surveys.values():
-        release = current_release(survey)
-        for spec in release.services.values() if release else ():
-            if not spec.versioned:
-                served[spec.image] = spec.pin
+    served = served_pins(surveys)
     pins: dict[str, str] = {}
     for wish in wishes:
         if "@sha256:" in wish.reference:
@@ -56,6 +51,12 @@ def known_pins(wishes: Sequence[Wish], surveys: Mapping[str, Survey]) -> dict[st
             if found:
                 pins[wish.reference] = found
     return pins
+
+
+def served_pins(surveys: Mapping[str, Survey]) -> dict[str, str]:
+    """Return what each image reference means in the releases that serve."""
+    releases = (current_release(survey) for survey in surveys.values())
+    return {spec.image: spec.pin for release in releases if release for spec in release.services.values()}
 
 
 def local_pin(reference: str, facts: HostFacts) -> str | None:
@@ -100,7 +101,7 @@ def resolve(
             else:
                 found[reference] = _pin(reference, answer)
         if faults:
-            raise Problem(faults)
+            raise gathered(faults)
         return found
 
     answers = each({name: hosts[name] for name in asked}, ask)
@@ -115,7 +116,7 @@ def raise_failures(answers: Mapping[str, object]) -> None:
     """Raise one error for all that failed, if any did."""
     faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
     if faults:
-        raise faults[0] if len(faults) == 1 else Problem(faults)
+        raise gathered(faults)
 
 
 def pull_error(reference: str, text: str, server: str) -> OpsError:
@@ -203,7 +204,7 @@ def pull_pins(
             if isinstance(answer, str):
                 faults.append(pull_error(pin, answer, name))
         if faults:
-            raise Problem(faults)
+            raise gathered(faults)
 
     raise_failures(each({name: hosts[name] for name in lacking}, fetch))
 

@@ -12,6 +12,7 @@ from ops.deploy.neighbours import neighbours
 from ops.deploy.survey import Survey
 from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
+from ops.engines.once import why_once
 from ops.engines.release import Release
 from ops.errors import ConfigError, FailedUnchanged, OpsError
 
@@ -148,20 +149,7 @@ def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
     found: list[OpsError] = []
     for service, spec in plan.services.items():
         definition = plan.model["services"][service]
-        reason = ""
-        if spec.replicas > 1 or spec.strategy == "rolling":
-            if definition.get("container_name"):
-                reason = f"container_name {definition['container_name']!r} can exist once only"
-            elif definition.get("network_mode") == "host":
-                reason = "on the host's network two containers cannot listen on one port"
-            elif any(
-                len(str(p.get("published") or "").split("-")) == 1 and p.get("published")
-                for p in definition.get("ports") or ()
-            ):
-                published = next(p["published"] for p in definition["ports"] if p.get("published"))
-                reason = f"it publishes the fixed host port {published}"
-            elif volume := _exclusive_volume(definition):
-                reason = f"two containers would write to the volume {volume}"
+        reason = why_once(definition) if spec.replicas > 1 or spec.strategy == "rolling" else ""
         if reason:
             rolls = spec.strategy == "rolling"
             what = "cannot roll" if rolls else f"cannot have {spec.replicas} replicas"
@@ -179,10 +167,3 @@ def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
                 )
             )
     return found
-
-
-def _exclusive_volume(definition: Mapping[str, Any]) -> str:
-    for volume in definition.get("volumes") or ():
-        if volume.get("type") == "volume" and volume.get("source") and not volume.get("read_only"):
-            return str(volume["source"])
-    return ""

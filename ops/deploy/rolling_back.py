@@ -17,8 +17,8 @@ from ops.deploy.wayback import go_back
 from ops.engines.compose import dotenv_values
 from ops.engines.layout import Layout
 from ops.engines.release import Release
-from ops.errors import ConfigError, OpsError, Problem, UsageError
-from ops.hosts import Cancelled, Host
+from ops.errors import ConfigError, OpsError, UsageError, gathered
+from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
 from ops.runs.interruption import Interruption
@@ -87,7 +87,7 @@ def rollback(
         rollout = Rollout(settings, run)
         try:
             event = _through_the_phases(rollout, options)
-        except (OpsError, Cancelled) as error:
+        except Exception as error:  # a fault of Opsbook's own leaves no server between two releases either
             raise rollout.undo(error) from error
         return rollout.finish(event)
 
@@ -100,7 +100,7 @@ def _surveys(
     chosen = chosen_servers(settings, options.servers)
     problems = [error for name, error in unreachable.items() if name in chosen]
     if problems:
-        raise Problem(problems)
+        raise gathered(problems)
     state = found.get(state_host_of(settings, options.state_host))
     return {name: found[name] for name in chosen}, state
 
@@ -137,7 +137,7 @@ def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder 
             problems.append(UsageError(f"release {target} is not kept here; kept: {known}", target=name))
         targets[name] = target
     if problems:
-        raise Problem(problems)
+        raise gathered(problems)
     since = {
         release.id
         for name, found in surveys.items()

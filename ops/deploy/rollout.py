@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -15,7 +16,7 @@ from ops.deploy.survey import Survey
 from ops.deploy.wayback import go_back, look
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, Problem, RolledBack, Unreachable
+from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, Problem, RolledBack, Unreachable, gathered
 from ops.gates.smoke import smoke
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import each
@@ -34,7 +35,7 @@ def raise_all(answers: Mapping[str, object]) -> None:
     """Raise what failed among answers, all of it together; return when nothing did."""
     faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
     if faults:
-        raise faults[0] if len(faults) == 1 else Problem(faults)
+        raise gathered(faults)
 
 
 @dataclass
@@ -118,9 +119,15 @@ class Rollout:
         failure.outcome = replace(outcome, warnings=tuple(run.warnings))
         raise failure
 
-    def undo(self, error: OpsError | Cancelled) -> OpsError:
+    def undo(self, error: Exception) -> OpsError:
         """Undo what was done, end the run, and return the error to raise."""
         run = self.run
+        if not isinstance(error, OpsError | Cancelled):
+            run.log.write("".join(traceback.format_exception(error)))
+            error = OpsError(
+                f"unexpected {type(error).__name__}: {error}",
+                next_step=f"report {run.log.path} as a fault of Opsbook",
+            )
         # What a run that died had done is still there, until this one has brought all servers to one release.
         self._between = run.took_over
         failure = self._undone(error)

@@ -13,7 +13,7 @@ from ops.config.dotenv import compose_form
 from ops.engines.facts import HostFacts, host_queries, read_facts
 from ops.engines.release import Release
 from ops.engines.rendering import parse_rendered, render_command, sentinel
-from ops.errors import ConfigError, FailedUnchanged, OpsError, Problem
+from ops.errors import ConfigError, FailedUnchanged, OpsError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.runs.releases import layout_of
@@ -76,7 +76,7 @@ def survey(
     failed = {name: answer for name, answer in answers.items() if isinstance(answer, OpsError)}
     wrong = [error for error in failed.values() if error.exit_code in (1, 2)]
     if wrong:
-        raise Problem(_once(wrong))
+        raise gathered(_once(wrong))
     return surveys, failed
 
 

@@ -92,6 +92,7 @@ def compose_yaml(model: Mapping[str, Any], project: str) -> str:
     import yaml
 
     rest = {key: value for key, value in model.items() if key != "name"}
+
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # libyaml's where it is built in
         pass
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.config.models import Service, StackConfig
+from ops.config.names import service_names
 from ops.config.settings import Settings
 from ops.engines.layout import Layout
 from ops.engines.mounts import Content, classify, pack
@@ -91,6 +92,9 @@ def desired(
     here = services_of(config, server, everywhere)
     proxy = _proxy(config, here, problems, everywhere)
     unknown = [name for name in config.services if name not in everywhere]
+    if unknown:  # a service whose profile is off, or of another environment, is known all the same
+        written = service_names(settings.folder)
+        unknown = [name for name in unknown if name not in written]
     if unknown:
         problems.append(
             ConfigError(
@@ -130,7 +134,9 @@ def desired(
         service.pop("scale", None)
         given = _variables(service, shared_definitions)
         problems += [
-            ConfigError(f"service {name} needs the secret {variable}, which has no value", next_step=f"set {variable}")
+            ConfigError(
+                f"service {name} needs the secret {variable}, which has no value", next_step=f"set {variable}"
+            )
             for variable in sorted(given)
             if not secret_values.get(variable)
         ]

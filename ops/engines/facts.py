@@ -250,8 +250,7 @@ def read_facts(answers: tuple[str, ...]) -> HostFacts:
         volumes=_labelled(volumes),
         networks=_labelled(networks),
         images=tuple(
-            Image(row["Repository"], row["Tag"], row["Digest"], row["ID"])
-            for row in _documents(images)
+            Image(row["Repository"], row["Tag"], row["Digest"], row["ID"]) for row in _documents(images)
         ),
         current=current,
         releases=releases,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -55,7 +56,7 @@ def pack(folder: Path, relative: str) -> Content:
     )
     digest = hashlib.sha256()
     for name, content, mode in files:
-        digest.update(f"{name}\0{mode:o}\0{len(content)}\0".encode() + content)
+        digest.update(os.fsencode(f"{name}\0{mode:o}\0{len(content)}\0") + content)
     return Content(relative, files, whole, digest.hexdigest())
 
 

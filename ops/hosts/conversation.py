@@ -84,7 +84,7 @@ class Conversation:
         return self._final is not None and min(self._last) >= self._final
 
     def __iter__(self) -> Iterator[tuple[bool, Event]]:
-        waiting = _pieces(self._script.pieces, self._source)
+        waiting = _pieces(self._script.parts, self._source)
         unsent: bytes | None = next(waiting, None)
         while True:
             self._check()

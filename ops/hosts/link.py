@@ -8,24 +8,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeVar
 
 import paramiko
 
 from ops.errors import Unreachable
 from ops.hosts.cancellation import Cancellation
+from ops.hosts.channel import ChannelProcess, close_channel, open_channel
 from ops.hosts.conversation import Process
 from ops.hosts.dial import Chain, dial
 from ops.hosts.failures import ConnectionLost
 from ops.hosts.route import Endpoint
 from ops.hosts.waiting import acquire, waited
 
-__all__ = ["ChannelProcess", "Link"]
+__all__ = ["Link"]
 
 T = TypeVar("T")
-_PACKET = 32_000  # bytes: what sshd takes in one packet
-_SESSION_RETRY = 3.0  # seconds: sshd counts a session until its shell has ended
+_SESSION_RETRY = 10.0  # seconds: sshd counts a session until its shell has ended
 
 
 class Link:
@@ -49,6 +49,7 @@ class Link:
         self._opening = threading.Lock()
         self._counting = threading.Lock()
         self._chain: Chain | None = None
+        self._tight = False
 
     def chain(self, cancellation: Cancellation) -> Chain:
         """Return the open connection, dialled where there is none."""
@@ -86,7 +87,7 @@ class Link:
                 chain.lost if chain and chain.lost else "the connection is gone", target=self.name
             )
         try:
-            channel = waited(lambda: _opened(chain, line), cancellation, _close)
+            channel = waited(lambda: open_channel(chain, line), cancellation, close_channel)
         except paramiko.ChannelException:
             own = waited(self._dial, cancellation, Chain.close)
             try:
@@ -100,18 +101,18 @@ class Link:
         try:
             yield ChannelProcess(channel, chain)
         finally:
-            _close(channel)
+            close_channel(channel)
 
     @contextmanager
     def terminal_channel(self, cancellation: Cancellation) -> Iterator[paramiko.Channel]:
         """Give an open session channel, in one of the slots, on which nothing runs yet."""
         acquire(self._slots, cancellation)
         try:
-            channel = self.asked(lambda chain: chain.transport.open_session(), cancellation, _close)
+            channel = self.asked(lambda chain: chain.transport.open_session(), cancellation, close_channel)
             try:
                 yield channel
             finally:
-                _close(channel)
+                close_channel(channel)
         finally:
             self._slots.release()
 
@@ -136,26 +137,31 @@ class Link:
         while True:
             try:
                 at = chain
-                channel = waited(lambda: _opened(at, line), cancellation, _close)  # noqa: B023, done before `at` moves
+                channel = waited(lambda: open_channel(at, line), cancellation, close_channel)  # noqa: B023, done before `at` moves
                 break
             except paramiko.ChannelException as error:
+                self._tight = True
                 if time.monotonic() > deadline:
                     raise Unreachable(
                         f"sshd grants no session: {error.text}",
                         target=self.name,
                         next_step="raise MaxSessions in its sshd_config (2 are enough)",
                     ) from error
-                cancellation.wait(0.1)
+                cancellation.wait(0.05)
             except (OSError, EOFError, paramiko.SSHException) as error:
-                if chain.active or fresh or chain is not self._chain:
+                if chain.active or chain.lost or fresh or chain is not self._chain:
                     raise ConnectionLost(
                         chain.lost or f"the connection broke ({error})", target=self.name
                     ) from error
                 chain, fresh = self.chain(cancellation), True  # it had died idle: nothing was executed yet
         try:
             yield ChannelProcess(channel, chain)
+            if (
+                self._tight
+            ):  # sshd grants few sessions: the slot is free for others once it has seen this one's end
+                channel.status_event.wait(1.0)
         finally:
-            _close(channel)
+            close_channel(channel)
 
     def _count(self) -> None:
         with self._counting:
@@ -166,78 +172,3 @@ class Link:
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()
-
-
-class ChannelProcess:
-    """A command on a session channel."""
-
-    def __init__(self, channel: paramiko.Channel, chain: Chain) -> None:
-        self._channel = channel
-        self._chain = chain
-        self._wake = _Wake()
-        channel.settimeout(0.02)
-        channel.in_buffer.set_event(self._wake)
-        channel.in_stderr_buffer.set_event(self._wake)
-
-    def send(self, data: bytes) -> int:
-        try:
-            return self._channel.send(data[:_PACKET])
-        except TimeoutError:
-            return 0
-        except (OSError, EOFError, paramiko.SSHException):
-            return len(data)  # the channel is gone; what comes from it tells the rest
-
-    def finish_input(self) -> None:
-        with suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.shutdown_write()
-
-    def receive(self, seconds: float) -> tuple[bytes, bytes]:
-        for wait in (seconds, 0.0):
-            self._wake.reset()
-            out = self._channel.recv(1 << 24) if self._channel.recv_ready() else b""
-            err = self._channel.recv_stderr(1 << 24) if self._channel.recv_stderr_ready() else b""
-            if out or err or not wait or self.ended:
-                break
-            self._wake.wait(wait)
-        return out, err
-
-    @property
-    def ended(self) -> bool:
-        channel = self._channel
-        over = bool(channel.closed or (channel.eof_received and channel.exit_status_ready()))
-        return over and not channel.recv_ready() and not channel.recv_stderr_ready()
-
-    @property
-    def status(self) -> int | None:
-        status = self._channel.exit_status
-        return status if self._channel.exit_status_ready() and status >= 0 else None
-
-    @property
-    def trouble(self) -> str:
-        # A shell ended by a signal has no status either, on a connection that stands.
-        return self._chain.lost or ("the shell on the server was ended" if self._chain.active else "")
-
-
-class _Wake(threading.Event):
-    """Set by either stream; the pipes clear it when one of them is empty, which must not hide the other."""
-
-    def clear(self) -> None:
-        pass
-
-    def reset(self) -> None:
-        super().clear()
-
-
-def _opened(chain: Chain, line: str) -> paramiko.Channel:
-    channel = chain.transport.open_session()
-    try:
-        channel.exec_command(line)
-    except BaseException:
-        _close(channel)
-        raise
-    return channel
-
-
-def _close(channel: paramiko.Channel) -> None:
-    with suppress(OSError, EOFError, paramiko.SSHException):
-        channel.close()

@@ -92,29 +92,30 @@ def route(
     else:
         listed = _first(found, "proxyjump")
         hops, from_config = ([] if listed in ("", "none") else listed.split(",")), True
-    return (*_jumps(hops, settings, environ, address, from_config), target)
+    return (*_jumps(hops, settings, environ, target, from_config), target)
 
 
 def _jumps(
     hops: Sequence[str],
     settings: Settings,
     environ: Mapping[str, str],
-    behind: str,
+    behind: Endpoint,
     from_config: bool,
     depth: int = 0,
 ) -> tuple[Endpoint, ...]:
     if depth > _DEEPEST:
-        raise ConfigError(f"the jump hosts of {behind} lead in a circle")
+        raise ConfigError(f"the jump hosts of {behind.shown} lead in a circle")
     endpoints: list[Endpoint] = []
     for hop in hops:
         user, name, port = _parts(hop)
-        if from_config and name == behind:
-            return ()  # `Host *` with a ProxyJump also matches the jump host itself
         found = _resolve(name, user, port, settings)
+        endpoint = _endpoint(found, user, port, settings, environ)
+        if from_config and (endpoint.hostname, endpoint.port) == (behind.hostname, behind.port):
+            return ()  # `Host *` with a ProxyJump also matches the jump host itself
         listed = _first(found, "proxyjump")
         if not endpoints and listed not in ("", "none"):
-            endpoints.extend(_jumps(listed.split(","), settings, environ, name, True, depth + 1))
-        endpoints.append(_endpoint(found, user, port, settings, environ))
+            endpoints.extend(_jumps(listed.split(","), settings, environ, endpoint, True, depth + 1))
+        endpoints.append(endpoint)
     return tuple(endpoints)
 
 

@@ -21,7 +21,6 @@ from ops.commands import Command, quote
 __all__ = ["Begin", "End", "Event", "FrameReader", "Script", "batch", "end_group", "invocation", "streaming"]
 
 _SIGN = b"\x1e"
-PIECE = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Script:
 
     marker: bytes
     count: int
-    pieces: tuple[bytes, ...] = field(repr=False)
+    parts: tuple[bytes, ...] = field(repr=False)
 
 
 def invocation(*, sudo: bool) -> str:
@@ -104,10 +103,8 @@ def _script(bodies: Sequence[str], inputs: Sequence[bytes]) -> Script:
         )
     lines.append("exit 0")
     text = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
-    pieces = [str(len(text)).encode() + b"\n" + text]
-    for data in inputs:
-        pieces.extend(data[at : at + PIECE] for at in range(0, len(data), PIECE))
-    return Script(_SIGN + marker.encode(), len(bodies), tuple(pieces))
+    head = str(len(text)).encode() + b"\n" + text
+    return Script(_SIGN + marker.encode(), len(bodies), (head, *inputs))
 
 
 class FrameReader:

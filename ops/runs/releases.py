@@ -9,7 +9,7 @@ from ops.config import Settings
 from ops.engines.facts import HostFacts, host_queries, read_facts
 from ops.engines.layout import Layout
 from ops.engines.release import Release
-from ops.errors import FailedUnchanged, OpsError, Problem, UsageError
+from ops.errors import FailedUnchanged, OpsError, UsageError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
 
@@ -48,7 +48,7 @@ def serving(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Serving]
     answers = each(hosts, ask)
     faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
     if faults:
-        raise Problem(faults)
+        raise gathered(faults)
     found = {name: answer for name, answer in answers.items() if isinstance(answer, Serving)}
     if not any(one.release for one in found.values()):
         raise UsageError(

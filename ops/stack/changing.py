@@ -12,7 +12,7 @@ from ops.config import Settings
 from ops.engines.compose import down, in_release
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import Interrupted, OpsError, Problem, UsageError
+from ops.errors import Interrupted, NeedsPerson, OpsError, Problem
 from ops.hosts import Cancelled, Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
@@ -24,6 +24,7 @@ from ops.runs.phases import Phase
 from ops.runs.releases import Serving, layout_of, serving
 from ops.runs.reporting import Reporter
 from ops.runs.run import Run, new_run_id, operator
+from ops.stack.asking import check_known, check_replicas
 from ops.strategies.context import Switch
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
@@ -53,18 +54,17 @@ def bring_up(change: Change) -> Outcome:
 def scale(change: Change, service: str, replicas: int) -> Outcome:
     """Set a service's containers on each of its servers, until the next deploy; rolling ones lose no request.
 
-    Raises UsageError for an unknown service, the proxy, or a number below 0.
+    Raises UsageError for an unknown service, a number below 0, or more than one of what can run only once.
     """
-    if replicas < 0:
-        raise UsageError(f"--replicas {replicas}: must be 0 or more")
+    present = serving(change.settings, change.hosts)
+    check_known(present, (service,))
+    check_replicas(present, service, replicas)
 
     def one(run: Run, name: str, host: Host, found: Serving) -> Word:
         release = found.release
         if release is None or service not in release.services:
             return "unchanged"
         spec = release.services[service]
-        if spec.strategy != "rolling" and replicas > 1 and release.proxy and release.proxy.service == service:
-            raise UsageError(f"{service} is the proxy; it runs once on each server")
         kept = {**release.scale, service: replicas}
         if replicas == spec.replicas:
             kept.pop(service)
@@ -74,7 +74,6 @@ def scale(change: Change, service: str, replicas: int) -> Outcome:
         host.put(scaled.to_json().encode(), path)
         return word
 
-    _known(change, (service,))
     return _change(change, "stack.scale", one)
 
 
@@ -84,7 +83,8 @@ def restart(change: Change, services: tuple[str, ...]) -> Outcome:
     Raises UsageError for an unknown service.
     """
 
-    _known(change, services)
+    if services:
+        check_known(serving(change.settings, change.hosts), services)
 
     def one(run: Run, name: str, host: Host, found: Serving) -> Word:
         release = found.release
@@ -147,16 +147,6 @@ def remove(change: Change, *, volumes: bool) -> Outcome:
         return "changed"
 
     return _change(change, "stack.remove", one)
-
-
-def _known(change: Change, services: tuple[str, ...]) -> None:
-    if not services:
-        return
-    found = serving(change.settings, change.hosts).values()
-    known = sorted({name for one in found if one.release for name in one.release.services})
-    for service in services:
-        if service not in known:
-            raise UsageError(f"unknown service {service}; known: {', '.join(known) or 'none is deployed'}")
 
 
 def _reconcile(change: Change, run: Run, host: Host, found: Serving) -> Word:
@@ -235,20 +225,34 @@ def _run(change: Change, action: str) -> Iterator[Run]:
                 run.finish("failed", run.stopped_by.exit_code, str(run.stopped_by))
                 raise run.stopped_by from None
             number = change.interruption.number or 2
-            failure = Interrupted(
+            interrupted = Interrupted(
                 f"{action} was interrupted in phase {run.phase}",
                 signal_number=number,
                 left_behind="what was done by then stays",
                 next_step=f"inv stack.up {settings.options} brings every server to its release",
             )
             change.interruption.fresh()
-            run.finish("interrupted", failure.exit_code, failure.message)
-            raise failure from None
+            run.finish("interrupted", interrupted.exit_code, interrupted.message)
+            raise interrupted from None
         except OpsError as error:
             change.interruption.fresh()
-            run.finish("failed", error.exit_code, str(error))
-            raise
+            failure = (
+                _half_done(settings, error) if run.phase is Phase.SWITCH and error.exit_code == 1 else error
+            )
+            run.finish("failed", failure.exit_code, str(failure))
+            raise failure from error
         run.finish("done", 0)
+
+
+def _half_done(settings: Settings, error: OpsError) -> OpsError:
+    """A change that failed on its way is not taken back: a person decides."""
+    return NeedsPerson(
+        error.message,
+        target=error.target,
+        left_behind=error.left_behind or "what was done by then stays",
+        next_step=error.next_step
+        or f"inv deploy.status {settings.options}; inv stack.up brings every server to its release",
+    )
 
 
 def _must(run: Run, host: Host, command: Command) -> None:

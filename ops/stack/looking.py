@@ -14,7 +14,8 @@ from ops.engines.facts import Container
 from ops.errors import OpsError, UsageError
 from ops.hosts import Host
 from ops.hosts.fleet import each
-from ops.runs.releases import Serving, layout_of, serving
+from ops.runs.releases import layout_of, serving
+from ops.stack.asking import check_known
 
 __all__ = ["Row", "execute", "logs", "processes"]
 
@@ -56,7 +57,7 @@ def logs(
     `tail` is lines for each container. Raises UsageError for a service that runs nowhere.
     """
     present = serving(settings, hosts)
-    _known(present, services)
+    check_known(present, services)
     layout = layout_of(settings)
     lock = threading.Lock()
 
@@ -102,7 +103,7 @@ def execute(
     The first server that runs the service is used unless one is named. Raises UsageError where it runs nowhere.
     """
     present = serving(settings, hosts)
-    _known(present, (service,))
+    check_known(present, (service,))
     for name, found in present.items():
         if server not in (None, name):
             continue
@@ -122,13 +123,6 @@ def execute(
     raise UsageError(
         f"no container of {service} runs{f' on {server}' if server else ''}", next_step="inv stack.ps"
     )
-
-
-def _known(present: Mapping[str, Serving], services: tuple[str, ...]) -> None:
-    known = sorted({name for found in present.values() if found.release for name in found.release.services})
-    for service in services:
-        if service not in known:
-            raise UsageError(f"unknown service {service}; known: {', '.join(known)}")
 
 
 def _row(server: str, container: Container) -> Row:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from ops.outcomes import Outcome
 from ops.tasks.boundary import Answer, confirm, task
 from ops.tasks.options import helps, names
 
@@ -134,7 +135,8 @@ def status(
     from ops.tasks.showing import status_text
 
     found = _environment(env, stack).status(state_host=state_host or None)
-    return Answer(status_text(found), data=found, exit_code=0 if found.agree else 1)
+    about = Outcome("deploy.status", found.stack, found.environment)
+    return Answer(status_text(found), data=found, outcome=about, exit_code=0 if found.agree else 1)
 
 
 @task(help=helps("env", "stack", "state_host", "json", limit="How many runs."))

@@ -106,6 +106,7 @@ class Live:
     def _draw(self) -> Any:
         from rich.spinner import Spinner
         from rich.table import Table
+        from rich.text import Text
 
         now = time.monotonic()
         grid = Table.grid(padding=(0, 1))
@@ -115,7 +116,8 @@ class Live:
         grid.add_row(Spinner("dots"), f"{self._phase}", f"[dim]{now - self._begun:.0f} s[/dim]")
         for host, (title, since, done) in list(self._hosts.items()):
             mark = "[green]✓[/green]" if done else " "
-            grid.add_row(
-                mark, f"[bold]{host}[/bold]", title if done else f"{title} [dim]{now - since:.0f} s[/dim]"
-            )
+            shown = Text(self._redact(title))  # as Text: a command's own [brackets] are no markup
+            if not done:
+                shown.append(f" {now - since:.0f} s", style="dim")
+            grid.add_row(mark, Text(host, style="bold"), shown)
         return grid

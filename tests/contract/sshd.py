@@ -51,6 +51,7 @@ class Sshd:
             "PasswordAuthentication no",
             "PermitRootLogin prohibit-password",
             "MaxStartups 100",
+            f"SetEnv HOME={folder}",  # what the rc file of this machine does must not matter
             *options,
         ]
         (folder / "sshd_config").write_text("\n".join(lines) + "\n")
@@ -122,9 +123,7 @@ class Sshd:
 
 def keygen(*arguments: str, passphrase: str = "") -> None:
     """Make a key pair."""
-    subprocess.run(
-        ["ssh-keygen", "-q", "-N", passphrase, *arguments], check=True, stdin=subprocess.DEVNULL
-    )
+    subprocess.run(["ssh-keygen", "-q", "-N", passphrase, *arguments], check=True, stdin=subprocess.DEVNULL)
 
 
 def _free_port() -> int:

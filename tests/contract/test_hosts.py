@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import http.server
 import os
@@ -115,7 +116,8 @@ def test_a_syntax_error_is_a_failure_of_that_command_alone(host: Host, script: s
 
 
 @pytest.mark.parametrize(
-    ("script", "status"), [("exit 3", 3), ("kill -TERM $(sh -c 'echo $PPID')", 143), ("exec sh -c 'exit 9'", 9)]
+    ("script", "status"),
+    [("exit 3", 3), ("kill -TERM $(sh -c 'echo $PPID')", 143), ("exec sh -c 'exit 9'", 9)],
 )
 def test_the_exit_status_is_told(host: Host, script: str, status: int) -> None:
     """For one ended by a signal it is 128 and the signal's number."""
@@ -204,18 +206,16 @@ def test_a_stream_comes_whole_in_small_chunks(host: Host) -> None:
 
 def test_a_stream_that_fails_says_so_at_its_end(host: Host) -> None:
     """The bytes come first, then CommandFailed with what stood on stderr."""
-    seen = b""
-    with pytest.raises(CommandFailed, match="no such table"), host.stream_out(
-        Command("printf part; echo no such table >&2; exit 4")
-    ) as chunks:
-        for chunk in chunks:
-            seen += chunk
+    with host.stream_out(Command("printf part; echo no such table >&2; exit 4")) as chunks:
+        seen = next(chunks)
+        with pytest.raises(CommandFailed, match="no such table"):
+            next(chunks)
     assert seen == b"part"
 
 
 def test_a_stream_that_nobody_reads_on_is_ended(host: Host) -> None:
     """Leaving early ends the command on the far side."""
-    script, pattern = lasting()
+    _, pattern = lasting()
     with host.stream_out(Command(f"yes {pattern}", timeout=None)) as chunks:
         next(chunks)
     assert gone(f"yes {pattern}")
@@ -224,8 +224,6 @@ def test_a_stream_that_nobody_reads_on_is_ended(host: Host) -> None:
 def test_a_stream_goes_in_whole(host: Host) -> None:
     """The command reads all chunks, then the end."""
     result = host.stream_in(Command("sha256sum"), [b"x" * 300_000, b"", b"y" * 10] * 20)
-    import hashlib
-
     assert result.stdout.split()[0] == hashlib.sha256((b"x" * 300_000 + b"y" * 10) * 20).hexdigest()
 
 

@@ -47,7 +47,9 @@ def opened() -> Iterator[Callable[..., SSHHost]]:
     """Make hosts that are closed in the end."""
     hosts: list[SSHHost] = []
 
-    def make(endpoints: tuple[Endpoint, ...], silence: float = 10, cancellation: Cancellation | None = None) -> SSHHost:
+    def make(
+        endpoints: tuple[Endpoint, ...], silence: float = 10, cancellation: Cancellation | None = None
+    ) -> SSHHost:
         hosts.append(
             SSHHost("web1", lambda: endpoints, environment="prod", silence=silence, cancellation=cancellation)
         )
@@ -58,7 +60,9 @@ def opened() -> Iterator[Callable[..., SSHHost]]:
         host.close()
 
 
-def test_an_unknown_host_key_is_refused_with_fingerprint_and_command(start: Start, opened: Callable[..., SSHHost]) -> None:
+def test_an_unknown_host_key_is_refused_with_fingerprint_and_command(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
     """The fingerprint is the one that ssh-keygen shows."""
     server = start()
     server.known_hosts.write_text("")
@@ -72,7 +76,9 @@ def test_an_unknown_host_key_is_refused_with_fingerprint_and_command(start: Star
     assert caught.value.exit_code == 6
 
 
-def test_a_changed_host_key_is_refused_as_a_possible_attack(start: Start, opened: Callable[..., SSHHost]) -> None:
+def test_a_changed_host_key_is_refused_as_a_possible_attack(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
     """The next step replaces the line."""
     server, other = start(), start()
     words = (other.folder / "host_ed25519.pub").read_text().split()[:2]
@@ -82,7 +88,9 @@ def test_a_changed_host_key_is_refused_as_a_possible_attack(start: Start, opened
     assert (caught.value.next_step or "").endswith("--replace")
 
 
-def test_a_host_known_by_its_other_key_is_asked_for_that_one(start: Start, opened: Callable[..., SSHHost]) -> None:
+def test_a_host_known_by_its_other_key_is_asked_for_that_one(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
     """An ecdsa line alone is enough, though the server prefers ed25519."""
     server = start()
     server.trust("ecdsa")
@@ -177,7 +185,9 @@ def test_the_agent_holds_a_key_that_is_encrypted_on_disk(
         agent.wait()
 
 
-def test_a_port_where_nothing_listens_is_told_with_the_address(start: Start, opened: Callable[..., SSHHost]) -> None:
+def test_a_port_where_nothing_listens_is_told_with_the_address(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
     """What was tried stands in the message."""
     server = start()
     endpoints = server.endpoints()
@@ -214,7 +224,9 @@ def test_a_cancellation_does_not_wait_for_a_server_that_says_nothing(
 
 
 @pytest.mark.parametrize("by", ["ops.toml", "ssh_config"])
-def test_a_server_behind_a_jump_host_is_reached(start: Start, opened: Callable[..., SSHHost], by: str) -> None:
+def test_a_server_behind_a_jump_host_is_reached(
+    start: Start, opened: Callable[..., SSHHost], by: str
+) -> None:
     """Both host keys are checked, and commands, streams and tunnels work through it."""
     jump, server = start(), start()
     server.known_hosts.write_text(server.known_hosts.read_text() + jump.known_hosts.read_text())
@@ -224,7 +236,9 @@ def test_a_server_behind_a_jump_host_is_reached(start: Start, opened: Callable[.
     if by == "ops.toml":
         endpoints = server.endpoints(jump=hop)
     else:
-        endpoints = server.endpoints(config=f"Match host 127.0.0.1 exec \"test %p = {server.port}\"\n  ProxyJump {hop}")
+        endpoints = server.endpoints(
+            config=f'Match host 127.0.0.1 exec "test %p = {server.port}"\n  ProxyJump {hop}'
+        )
     assert len(endpoints) == 2
     host = opened(endpoints)
     assert host.run(Command('echo "${SSH_CONNECTION##* }"')).stdout.strip() == str(server.port)
@@ -264,7 +278,9 @@ def frozen(server: Sshd, work: Callable[[], object]) -> tuple[float, BaseExcepti
     "verb",
     [
         pytest.param(lambda host: host.run(Command("sleep 60")), id="a command that waits"),
-        pytest.param(lambda host: host.run(Command("cat >/dev/null", stdin=bytes(10**9), timeout=None)), id="stdin"),
+        pytest.param(
+            lambda host: host.run(Command("cat >/dev/null", stdin=bytes(10**9), timeout=None)), id="stdin"
+        ),
         pytest.param(lambda host: host.connect("127.0.0.1", host.port).recv(1) and None, id="a tunnel"),
     ],
 )
@@ -282,7 +298,9 @@ def test_a_server_that_freezes_is_noticed_in_bounded_time(
     assert isinstance(error, (ConnectionLost, ConnectionError)) or (error is None)
 
 
-def test_a_server_that_only_works_in_silence_is_not_given_up(start: Start, opened: Callable[..., SSHHost]) -> None:
+def test_a_server_that_only_works_in_silence_is_not_given_up(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
     """It answers the probes, though the command writes nothing."""
     host = opened(start().endpoints(), silence=1)
     assert host.run(Command("sleep 3")).ok
@@ -391,7 +409,9 @@ def test_round_trips_are_counted(start: Start, opened: Callable[..., SSHHost]) -
     assert host.round_trips == 2
 
 
-def test_a_shell_that_is_refused_is_told_with_what_it_said(start: Start, opened: Callable[..., SSHHost]) -> None:
+def test_a_shell_that_is_refused_is_told_with_what_it_said(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
     """Such as an account that may not log in."""
     host = opened(start("ForceCommand echo this account is for backups only; exit 1").endpoints())
     with pytest.raises(Unreachable, match="for backups only"):

@@ -69,6 +69,7 @@ TEXT = st.one_of(
     st.text(st.sampled_from("a1 '\"$\\;\n\r\t{}=#&*%!|>-:,[]`~@é日"), max_size=12),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30),
 )
+LATIN = b"caf\xe9 \xff"  # a file name that is no UTF-8
 # A name in a folder. Docker's own `source:target` takes no colon where a path is mounted, so none is asked for there.
 NAME = st.text(
     st.one_of(
@@ -219,6 +220,7 @@ class Project:
         base = f"content-{self.number} {first}"
         write(folder / base / second / third, given.content)
         write(folder / base / fourth, b"two")
+        write(folder / base / os.fsdecode(LATIN), b"three")
         write(folder / f"config-{self.number} {first}", given.content)
         write(folder / f"secret-{self.number} {second}", given.content)
         write(folder / f"alone-{self.number} {third}", given.content)
@@ -289,6 +291,7 @@ class Project:
             "/run/secrets/three": (values[0] or "-").encode(),
         }
         self.expected = {path.encode(): data for path, data in expected.items()}
+        self.expected[b"/content/" + LATIN] = b"three"
 
 
 def found(project: str = "odd-test", service: str = "reader") -> Read:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import Stack, on_this_set
+from conftest import ROOT, Stack, on_this_set
 from fleets import demo_copy, emptied, on, own_name
 from tracing import Trace, leaks, traced, traced_run
 
@@ -70,7 +71,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def story(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Story:
     stack = demo_copy(tmp_path_factory.mktemp("secrets") / "demo", emptied("web1"), "staging")
     stack.edit("ops.toml", lambda text: text.replace("replicas = 3", "replicas = 1") + HOOKS)
     stack.edit(
@@ -100,7 +101,7 @@ def story(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> I
     for words in (("deploy.history", "--json"), ("deploy.status", "--json"), ("deploy.plan", "--json")):
         options = ("--version", new) if words[0] == "deploy.plan" else ()
         story.told.append(stack.run(*words, *options).stdout)
-    yield story
+    return story
 
 
 @pytest.mark.holds(10)
@@ -276,3 +277,119 @@ def test_a_failure_tells_what_was_printed_with_secrets_masked(
     told.append(on("web1", "cat /opt/small/test/journal.jsonl"))
     told.append(stack.run("deploy.history", "--json").stdout)
     assert leaks([line.encode() for one in told for line in one.split("\n")], (TOKEN, PASSWORD)) == []
+
+
+@pytest.mark.holds(10)
+def test_a_refused_login_names_the_registry_and_not_the_password(
+    sandbox: boxes.Sandbox, tmp_path: Path
+) -> None:
+    """A wrong registry password fails the deploy before any change; neither arguments nor words hold it."""
+    stack = small(tmp_path / "small", emptied("web1"))
+    stack.edit(
+        "compose.yaml", lambda text: text.replace("python:3.13-slim", "registry.sandbox:5000/demo/none:1")
+    )
+    container = layout().container(own_name("web1"))
+    with traced(container, DAEMONS) as there:
+        done, here = traced_run(container, stack.command("deploy", "--json"), stack.folder, stack.environ)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "registry.sandbox:5000 refuses" in json.loads(done.stdout)["error"]["message"]
+    assert there.ran("docker", "pull", "registry.sandbox:5000/demo/none:1")
+    assert leaks([*there.lines, *here.lines], (TOKEN, PASSWORD, sandbox.password)) == []
+    kept = [path.read_bytes() for path in (stack.folder / ".ops").rglob("*") if path.is_file()]
+    assert leaks([done.stdout.encode(), done.stderr.encode(), *kept], (TOKEN, PASSWORD)) == []
+    assert on("web1", "find /dev/shm /tmp -mindepth 1") == ""
+
+
+LEAK = """
+[[hooks]]
+on = "before"
+phase = "switch"
+where = "WHERE"
+run = '''COMMAND'''
+environment = { TOKEN = "env:TOKEN" }
+"""
+
+
+@pytest.mark.holds(10)
+def test_a_secret_in_an_argument_is_found_wherever_it_stands_and_warned_of(
+    sandbox: boxes.Sandbox, tmp_path: Path
+) -> None:
+    """The search that finds nothing elsewhere finds leaks made on purpose, and a compose file's own are told with their lines."""
+    encoded = '/bin/true $(printf "x%s" "$TOKEN" | base64 -w0)'
+    hooks = LEAK.replace("WHERE", "operator").replace("COMMAND", '/bin/true "user:$TOKEN"')
+    hooks += LEAK.replace("WHERE", "servers").replace("COMMAND", encoded)
+    stack = small(tmp_path / "small", emptied("web1"), toml=hooks)
+    leaking = """\
+    healthcheck:
+      test: ["CMD", "true", "${TOKEN}"]
+      interval: 1s
+      timeout: 20s
+"""
+    stack.edit(
+        "compose.yaml", lambda text: text.replace('wait.py"]', 'wait.py", "--token=$TOKEN"]') + leaking
+    )
+    container = layout().container(own_name("web1"))
+    with traced(container, DAEMONS) as there:
+        done, here = traced_run(container, stack.command("deploy", "--json"), stack.folder, stack.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert any(b"user:" in line for line in leaks(here.lines, (TOKEN,)))
+    found = leaks(there.lines, (TOKEN,))
+    assert any(b"/bin/true" in line for line in found), "in base64, on the server"
+    assert any(b"--token=" in line and b"wait.py" in line for line in found), "inside a container"
+    assert any(b"true " in line and b"--token=" not in line and b"/bin/true" not in line for line in found), (
+        "its healthcheck"
+    )
+    warnings = json.loads(done.stdout)["warnings"]
+    lines = (stack.folder / "compose.yaml").read_text().split("\n")
+    for where, text in (("command", "wait.py"), ("healthcheck", "CMD")):
+        number = next(n for n, line in enumerate(lines, 1) if text in line)
+        told = [one for one in warnings if f"the {where} holds the secret TOKEN" in one]
+        assert len(told) == 1, warnings
+        assert f"(compose.yaml:{number})" in told[0]
+
+
+@pytest.mark.holds(10)
+@pytest.mark.parametrize(("name", "environment"), [("demo", "staging"), ("pro-team-care", "staging")])
+def test_our_own_stacks_put_no_secret_into_a_command(
+    sandbox: boxes.Sandbox, tmp_path: Path, name: str, environment: str
+) -> None:
+    """A plan of the stacks that come with Opsbook warns of nothing."""
+    folder = tmp_path / name
+    shutil.copytree(ROOT / "compose" / name, folder, ignore=shutil.ignore_patterns(".env", ".ops"))
+    (folder / "ops.toml").write_text(on_this_set((folder / "ops.toml").read_text(), emptied("web1")))
+    required = ("DB_PASSWORD", "REDIS_PASSWORD", "REGISTRY_PASSWORD")
+    (folder / ".env").write_text(
+        "REGISTRY_USERNAME=someone\n" + "".join(f"{each}={quoted(TOKEN + each)}\n" for each in required)
+    )
+    (folder / ".env").chmod(0o600)
+    done = Stack(folder, environment).json("deploy.plan", "--version", "1.0.0")
+    assert done["data"]["warnings"] == []
+
+
+@pytest.mark.holds(10)
+def test_values_are_their_owners_alone_from_the_first_byte(sandbox: boxes.Sandbox, tmp_path: Path) -> None:
+    """Whatever writes .env on a server, in a deploy or a rollback, creates it 0600 in a folder that no other user enters."""
+    stack = small(tmp_path / "small", emptied("web1"))
+    container = layout().container(own_name("web1"))
+    with traced(
+        container, ("sshd",), "open,openat,creat,chmod,fchmodat,fchmodat2,mkdir,mkdirat,umask"
+    ) as trace:
+        stack.run("deploy")
+        stack.edit(".env", lambda text: text.replace("TOKEN='", "TOKEN='new-"))
+        stack.run("deploy", "--version", "1.0.1")
+        stack.run("deploy.rollback", "--yes")
+    private, made = 0o077, []
+    for call, strings, rest in trace.calls:
+        if not strings or b".env" not in (name := strings[-1].rpartition(b"/")[2]):
+            continue
+        if "chmod" in call or (call in ("open", "openat", "creat") and b"O_CREAT" in rest):
+            (mode,) = re.findall(rb"\b0[0-7]{3}\b", rest) or (b"0777",)
+            made.append((name.decode(), int(mode, 8)))
+    assert {".env", ".env.next", ".env.release"} <= {name for name, _ in made}
+    # A shell's `>` asks for 0666 under its umask; tar, cp and chmod say what they mean.
+    assert {(name, mode) for name, mode in made if mode & private} <= {(".env.next", 0o666)}
+    assert [rest for call, _, rest in trace.calls if call == "umask" and rest.startswith(b"077")]
+    assert on("web1", "find /opt/small/test -name '.env*' ! -perm 600") == ""
+    folders = [rest for call, strings, rest in trace.calls if "mkdir" in call and b".incoming-" in strings[0]]
+    assert any(b"0700" in rest for rest in folders)
+    assert on("web1", "stat -c %a /opt/small/test/releases /opt/small/test/files").split() == ["700", "700"]

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import threading
@@ -58,6 +59,7 @@ def spellings(secret: str) -> set[bytes]:
     """Return the secret plain, in base64 at each alignment, URL- and JSON-escaped, whatever Opsbook's redaction knows."""
     own = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
     own.add(json.dumps(secret, ensure_ascii=False)[1:-1])
+    own |= {repr(secret)[1:-1], repr(secret.encode())[2:-1], shlex.quote(secret)[1:-1]}
     data = secret.encode()
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + data)

@@ -25,7 +25,7 @@ def shop(tmp_path):
 @pytest.fixture(scope="session")
 def _pair(tmp_path_factory):
     made = Shop(tmp_path_factory.mktemp("pair"))
-    made.deploy("1")
+    made.outcome = made.deploy("1")
     yield made
     made.close()
 

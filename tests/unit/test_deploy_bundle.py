@@ -19,13 +19,18 @@ from ops.engines.release import Release
 SQL = Content("init.sql", (("init.sql", b"select 1;", 0o644),), False, "aa11")
 TOOLS = Content("tools", (("run.sh", b"#!/bin/sh\n", 0o755), ("deep/er.txt", b"x", 0o640)), True, "bb22")
 SECRETS = {"TOKEN": 'a"b$c\nd', "OTHER": "not used here"}
-RELEASE = release(spec("api", config="c0ffee"), id="20260101T000000Z-1-ab12", run_id="run-1", files=("aa11", "bb22"))
+RELEASE = release(
+    spec("api", config="c0ffee"), id="20260101T000000Z-1-ab12", run_id="run-1", files=("aa11", "bb22")
+)
 
 
 def goal(layout, *contents):
     mounts = tuple((f"{layout.files}/{content.digest}", content) for content in contents)
     return Desired(
-        {"services": {"api": {"image": "x", "environment": {"T": "${TOKEN}"}}}}, {}, mounts, secrets=("TOKEN",)
+        {"services": {"api": {"image": "x", "environment": {"T": "${TOKEN}"}}}},
+        {},
+        mounts,
+        secrets=("TOKEN",),
     )
 
 
@@ -49,8 +54,8 @@ def root(tmp_path):
 
 @pytest.fixture
 def send(layout, shell):
-    def sent(*contents, known=facts(), of=RELEASE, before=""):
-        command = upload(of, goal(layout, *contents), layout, known, SECRETS)
+    def sent(*contents, before=""):
+        command = upload(RELEASE, goal(layout, *contents), layout, facts(), SECRETS)
         return run(replace(command, script=before + command.script), shell)
 
     return sent

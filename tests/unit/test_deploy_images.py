@@ -35,7 +35,9 @@ def server(tmp_path, shell, monkeypatch):
 @pytest.fixture
 def settings(tmp_path):
     (tmp_path / "compose.yaml").write_text("services: {}\n")
-    (tmp_path / "ops.toml").write_text("stack = 'shop'\n[environments.production]\nservers.web1 = {}\nservers.web2 = {}\nstate_host = 'web1'\n")
+    (tmp_path / "ops.toml").write_text(
+        "stack = 'shop'\n[environments.production]\nservers.web1 = {}\nservers.web2 = {}\nstate_host = 'web1'\n"
+    )
     return load("production", start=tmp_path)
 
 
@@ -45,7 +47,9 @@ def surveys(**servers):
 
 def calls(tmp_path):
     path = tmp_path / "calls"
-    return [line for line in path.read_text().splitlines() if line.startswith("pull")] if path.exists() else []
+    return (
+        [line for line in path.read_text().splitlines() if line.startswith("pull")] if path.exists() else []
+    )
 
 
 def test_each_reference_gets_an_answer_or_a_reason(server, shell):
@@ -121,10 +125,18 @@ def test_an_image_that_is_on_another_server_only_is_told(server, settings):
 @pytest.mark.parametrize(
     ("text", "said", "step"),
     [
-        ("manifest for r.test/api:9 not found: manifest unknown", "there is no image r.test/api:9", "check --version"),
+        (
+            "manifest for r.test/api:9 not found: manifest unknown",
+            "there is no image r.test/api:9",
+            "check --version",
+        ),
         ("unauthorized: authentication required", "r.test refuses r.test/api:9", '[registries."r.test"]'),
         ("pull access denied for r.test/api", "r.test refuses r.test/api:9", "or that the image exists"),
-        ("dial tcp 10.0.0.9:443: connect: connection refused", "cannot pull r.test/api:9", "does r.test answer from web1?"),
+        (
+            "dial tcp 10.0.0.9:443: connect: connection refused",
+            "cannot pull r.test/api:9",
+            "does r.test answer from web1?",
+        ),
     ],
 )
 def test_a_pull_that_failed_is_told_by_its_cause(text, said, step):

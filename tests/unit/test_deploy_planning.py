@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import chain
+from typing import ClassVar
 
 import pytest
 from examples import facts, release, spec
@@ -48,7 +49,15 @@ class TestBatches:
 
     @pytest.mark.parametrize(
         ("batch", "sizes"),
-        [("1", [1] * 5), ("2", [2, 2, 1]), ("9", [5]), ('"25%"', [1] * 5), ('"40%"', [2, 2, 1]), ('"100%"', [5]), ('"1%"', [1] * 5)],
+        [
+            ("1", [1] * 5),
+            ("2", [2, 2, 1]),
+            ("9", [5]),
+            ('"25%"', [1] * 5),
+            ('"40%"', [2, 2, 1]),
+            ('"100%"', [5]),
+            ('"1%"', [1] * 5),
+        ],
     )
     def test_a_batch_is_a_count_or_a_share_and_at_least_one(self, fleet, batch, sizes):
         names = [f"web{n}" for n in range(5)]
@@ -70,9 +79,15 @@ class TestBatches:
         one, two = goal(spec("api", depends_on=("db",))), goal(spec("db", depends_on=("api",)))
         assert order(settings, web1=one, web2=two) == (("web1", "web2"),)
 
-    @given(st.lists(st.sampled_from(["api", "db", "cache"]), min_size=1, max_size=7), st.integers(1, 9), st.data())
+    @given(
+        st.lists(st.sampled_from(["api", "db", "cache"]), min_size=1, max_size=7),
+        st.integers(1, 9),
+        st.data(),
+    )
     def test_every_server_has_its_turn_once(self, roles, size, data):
-        depends = data.draw(st.dictionaries(st.sampled_from(["api", "db", "cache"]), st.sampled_from([("api",), ("db",)])))
+        depends = data.draw(
+            st.dictionaries(st.sampled_from(["api", "db", "cache"]), st.sampled_from([("api",), ("db",)]))
+        )
 
         class Settings:
             class config:  # noqa: N801
@@ -87,7 +102,7 @@ class TestBatches:
 class TestPeers:
     """Where services of other servers are found."""
 
-    ROLES = {"web1": "web", "web2": "web", "db1": "db"}
+    ROLES: ClassVar = {"web1": "web", "web2": "web", "db1": "db"}
     SERVICES = '[services.api]\nroles = ["web"]\n[services.my-db]\nroles = ["db"]\n'
 
     def test_a_service_of_another_server_is_at_its_private_address(self, fleet):
@@ -134,7 +149,9 @@ class TestPins:
     @pytest.mark.parametrize("policy", ["missing", "if_not_present", "never", "build"])
     def test_a_local_image_is_enough_where_its_policy_says_so(self, policy):
         surveys = {"web1": Survey(facts(images=(self.LOCAL,)), None)}
-        assert known_pins([self.wish("r.test/api:1", policy=policy)], surveys) == {"r.test/api:1": "r.test/api@sha256:dd"}
+        assert known_pins([self.wish("r.test/api:1", policy=policy)], surveys) == {
+            "r.test/api:1": "r.test/api@sha256:dd"
+        }
 
     def test_a_local_image_from_no_registry_is_pinned_by_its_id(self):
         one = Image("api", "latest", "<none>", "sha256:ii")
@@ -148,7 +165,7 @@ class TestPins:
 class TestKept:
     """Which releases stay."""
 
-    RELEASES = {f"r{n}": release(id=f"r{n}") for n in range(1, 8)}
+    RELEASES: ClassVar = {f"r{n}": release(id=f"r{n}") for n in range(1, 8)}
 
     def test_the_newest_stay(self):
         assert kept(self.RELEASES, "r7", "r6", 3) == {"r7", "r6", "r5"}

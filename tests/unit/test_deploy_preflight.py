@@ -45,7 +45,9 @@ def findings(settings):
     return found
 
 
-def bystander(name="other-1", project="other", service="web", image="nginx:1", ports="", stack="", environment=""):
+def bystander(
+    name="other-1", project="other", service="web", image="nginx:1", ports="", stack="", environment=""
+):
     return Bystander(name, project, service, image, ports, stack, environment)
 
 
@@ -62,7 +64,9 @@ def test_a_sound_stack_on_a_sound_server_is_not_forbidden(findings):
 
 
 def test_everything_is_told_at_once(findings):
-    found = findings((API, {}), problems=[ConfigError("one"), ConfigError("two")], docker="19.03.1", free={"/opt": 0})
+    found = findings(
+        (API, {}), problems=[ConfigError("one"), ConfigError("two")], docker="19.03.1", free={"/opt": 0}
+    )
     assert len(found) == 4
 
 
@@ -129,7 +133,8 @@ class TestPorts:
         assert "port 8001" in str(findings((API, ports("8000-8002")), (WEB, ports("8001")))[0])
 
     @pytest.mark.parametrize(
-        "listening", ["0.0.0.0:80->80/tcp", ":::80->80/tcp", "9000/tcp, 0.0.0.0:79-81->79-81/tcp", "[::]:80->8080/tcp"]
+        "listening",
+        ["0.0.0.0:80->80/tcp", ":::80->80/tcp", "9000/tcp, 0.0.0.0:79-81->79-81/tcp", "[::]:80->8080/tcp"],
     )
     def test_a_port_that_another_project_holds_is_told(self, findings, listening):
         (error,) = findings((API, ports("80")), bystanders=(bystander(ports=listening),))
@@ -146,7 +151,9 @@ class TestPorts:
         assert findings((API, ports("80")), bystanders=(mine,)) == []
 
     def test_a_container_of_no_project_is_told_as_such(self, findings):
-        (error,) = findings((API, ports("80")), bystanders=(bystander(project="", ports="0.0.0.0:80->80/tcp"),))
+        (error,) = findings(
+            (API, ports("80")), bystanders=(bystander(project="", ports="0.0.0.0:80->80/tcp"),)
+        )
         assert "(no compose project)" in str(error)
 
 
@@ -208,7 +215,9 @@ class TestNeighbours:
     def test_volumes_of_the_same_stack_alone_are_enough(self, findings):
         labels = {LABEL: "shop", "com.docker.compose.volume": "data"}
         found = findings(
-            (API, {}), model={"volumes": {"data": {"name": "shop-production_data"}}}, volumes={"shop_data": labels}
+            (API, {}),
+            model={"volumes": {"data": {"name": "shop-production_data"}}},
+            volumes={"shop_data": labels},
         )
         assert "volume shop_data" in str(found[0])
 
@@ -216,7 +225,9 @@ class TestNeighbours:
         assert findings((API, {}), bystanders=(bystander(service="api", image="theirs/api:1"),)) == []
 
     def test_another_environment_on_the_same_server_is_no_mistake(self, findings):
-        staging = bystander(project="shop-staging", service="api", image="api:1", stack="shop", environment="staging")
+        staging = bystander(
+            project="shop-staging", service="api", image="api:1", stack="shop", environment="staging"
+        )
         assert findings((API, {}), bystanders=(staging,)) == []
 
     def test_once_it_runs_under_its_own_name_the_question_is_settled(self, findings):
@@ -230,9 +241,14 @@ class TestNeighbours:
     @pytest.mark.parametrize("kind", ["volume", "network"])
     def test_a_name_that_another_project_made_is_not_shared(self, findings, kind):
         found = findings(
-            (API, {}), model={f"{kind}s": {"data": {"name": "common"}}}, **{f"{kind}s": {"common": {LABEL: "other"}}}
+            (API, {}),
+            model={f"{kind}s": {"data": {"name": "common"}}},
+            **{f"{kind}s": {"common": {LABEL: "other"}}},
         )
-        assert str(found[0]) == f"web1: {kind} common belongs to project other; shop-production would share it by name"
+        assert (
+            str(found[0])
+            == f"web1: {kind} common belongs to project other; shop-production would share it by name"
+        )
 
     @pytest.mark.parametrize("kind", ["volume", "network"])
     def test_a_name_of_its_own_and_an_external_one_are_accepted(self, findings, kind):

@@ -4,19 +4,22 @@ import json
 import stat
 
 import pytest
+from standin.server import Session
+from standin.stack import Listener
 
 from ops.config import Version
 from ops.deploy.deploying import plan
 from ops.hosts.readonly import ReadOnlyHost
 from ops.runs.interruption import Interruption
-from standin.server import Session
 
 WEB1 = ["nginx-1 nginx:1.27 running", "postgres-1 postgres:16 running"]
 
 
 def tree(folder):
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        if path.is_file() and not path.is_symlink()
+        else b""
         for path in sorted(folder.rglob("*"))
     }
 
@@ -29,12 +32,28 @@ def unharmed(shop):
     return [server.docker.harm for server in shop.servers.values()] == [[], []]
 
 
+@pytest.fixture(scope="module")
+def deployed(_pair, tmp_path_factory):
+    """The state behind version 2; nothing here changes it."""
+    shop = _pair.copy_to(tmp_path_factory.mktemp("next"))
+    shop.before = ids(shop, "web1", "postgres"), ids(shop, "web1", "nginx")
+    shop.listener = Listener()
+    shop.deploy("2", listener=shop.listener)
+    yield shop
+    shop.close()
+
+
 class TestFirst:
     """Nothing is there yet."""
 
     @pytest.fixture
+    def shop(self, _pair):
+        """The state behind the deploy; nothing here changes it."""
+        return _pair
+
+    @pytest.fixture
     def outcome(self, shop):
-        return shop.deploy("1")
+        return shop.outcome
 
     def test_each_server_runs_the_services_of_its_roles(self, shop, outcome):
         assert shop.web1.docker.shown() == [*WEB1, "web-1 shop/web:1 running", "web-2 shop/web:1 running"]
@@ -42,7 +61,10 @@ class TestFirst:
 
     def test_the_release_serves_on_both_and_the_outcome_says_so(self, shop, outcome):
         assert shop.current("web1") == shop.current("web2") == outcome.release
-        assert {name: target.result for name, target in outcome.targets.items()} == {"web1": "changed", "web2": "changed"}
+        assert {name: target.result for name, target in outcome.targets.items()} == {
+            "web1": "changed",
+            "web2": "changed",
+        }
         assert outcome.digests["web"].startswith("shop/web@sha256:")
 
     def test_the_proxy_sends_requests_to_every_container(self, shop, outcome):
@@ -74,29 +96,22 @@ class TestFirst:
 class TestNext:
     """A new version."""
 
-    def test_the_rolling_service_is_replaced_and_nobody_waits(self, pair):
-        pair.deploy("2")
-        for server in pair.servers.values():
+    def test_the_rolling_service_is_replaced_and_nobody_waits(self, deployed):
+        for server in deployed.servers.values():
             assert [(c.number, c.image.tag) for c in server.docker.of("web")] == [(3, "2"), (4, "2")]
             assert server.docker.least == {"web": 2}
-        assert unharmed(pair)
+        assert unharmed(deployed)
 
-    def test_what_did_not_change_is_not_touched(self, pair):
-        before = ids(pair, "web1", "postgres"), ids(pair, "web1", "nginx")
-        pair.deploy("2")
-        assert (ids(pair, "web1", "postgres"), ids(pair, "web1", "nginx")) == before
+    def test_what_did_not_change_is_not_touched(self, deployed):
+        assert (ids(deployed, "web1", "postgres"), ids(deployed, "web1", "nginx")) == deployed.before
 
-    def test_an_image_that_follows_no_version_is_not_asked_for_again(self, pair):
-        pair.deploy("2")
-        assert [call for call in pair.web1.docker.calls if call.startswith("pull") and "postgres" in call] == []
+    def test_an_image_that_follows_no_version_is_not_asked_for_again(self, deployed):
+        calls = deployed.web1.docker.calls
+        assert [call for call in calls if call.startswith("pull") and "postgres" in call] == []
 
-    def test_servers_are_switched_one_after_another(self, pair):
-        from standin.stack import Listener
-
-        listener = Listener()
-        pair.deploy("2", listener=listener)
-        switched = [host for host, title in listener.steps if title.startswith("start 2 new web")]
-        assert switched == ["web1", "web2"]
+    def test_servers_are_switched_one_after_another(self, deployed):
+        steps = deployed.listener.steps
+        assert [host for host, title in steps if title.startswith("start 2 new web")] == ["web1", "web2"]
 
     def test_the_same_again_is_nothing_to_do(self, pair):
         before = tree(pair.path("web1", "releases")), ids(pair, "web1", "web")
@@ -164,7 +179,10 @@ class TestConfiguration:
         ) == {"postgres"}
 
     def test_a_secret(self, single):
-        assert self.changed(single, lambda: single.edit(".env", "correct horse", "battery staple")) == {"web", "postgres"}
+        assert self.changed(single, lambda: single.edit(".env", "correct horse", "battery staple")) == {
+            "web",
+            "postgres",
+        }
 
     def test_the_content_of_a_file(self, single):
         assert self.changed(single, lambda: single.write("init.sql", "select 2;\n")) == {"postgres"}
@@ -207,7 +225,11 @@ class TestSecrets:
         shop.edit(".env", "correct horse", "tr0ub4dor")
         scripts = []
         check = Session.check
-        monkeypatch.setattr(Session, "check", lambda self, host, command: (scripts.append(command.script), check(self, host, command)))
+        monkeypatch.setattr(
+            Session,
+            "check",
+            lambda self, host, command: (scripts.append(command.script), check(self, host, command)),
+        )
         shop.deploy("1")
         assert scripts
         assert not [script for script in scripts if "tr0ub4dor" in script]
@@ -246,4 +268,7 @@ class TestPlan:
     def test_it_reads_as_json(self, pair):
         from ops.tasks.boundary import Answer, document
 
-        assert json.loads(document(Answer(data=self.planned(pair, "2")), "deploy.plan"))["data"]["version"] == "2"
+        assert (
+            json.loads(document(Answer(data=self.planned(pair, "2")), "deploy.plan"))["data"]["version"]
+            == "2"
+        )

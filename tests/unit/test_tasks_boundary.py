@@ -101,7 +101,9 @@ class TestText:
         assert type_(Answer("servers differ", exit_code=1))[0] == 1
 
     def test_a_failure_is_told_in_four_parts_on_stderr(self, type_):
-        error = OpsError("it broke", target="web1", left_behind="the new one", next_step="mend it\nthen again")
+        error = OpsError(
+            "it broke", target="web1", left_behind="the new one", next_step="mend it\nthen again"
+        )
         error.outcome = OUTCOME
         assert type_(error) == (
             1,
@@ -187,7 +189,12 @@ class TestJson:
         error = getattr(errors, name)("said", target="web1", left_behind="left", next_step="next")
         error.outcome = OUTCOME
         found = self.document(type_, error)
-        assert found["error"] == {"message": "said", "target": "web1", "left_behind": "left", "next_step": "next"}
+        assert found["error"] == {
+            "message": "said",
+            "target": "web1",
+            "left_behind": "left",
+            "next_step": "next",
+        }
         assert found["run_id"] == "run-1"
 
     def test_a_failure_before_any_run_has_all_the_fields(self, type_):
@@ -259,7 +266,9 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(tmp_path):
     )
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-c", program], stdout=write, stderr=subprocess.PIPE, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=write, stderr=subprocess.PIPE, check=False, cwd=tmp_path
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (7, b"")
 

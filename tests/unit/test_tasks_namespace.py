@@ -11,7 +11,9 @@ from invoke.program import Program
 from ops.tasks import namespace
 
 TASKS = sorted(namespace.task_names)
-EXPLAINED = {name: dict(namespace[name].help) for name in TASKS}  # Invoke empties them when it reads the options
+EXPLAINED = {
+    name: dict(namespace[name].help) for name in TASKS
+}  # Invoke empties them when it reads the options
 
 
 def task_of(name):
