@@ -48,7 +48,11 @@ class Field:
         self.config = folder / "ssh_config"
         known = folder / "known_hosts"
         target = there.server("web1")
-        keys = [line.split(" ", 1)[1] for line in there.known_hosts.read_text().splitlines() if target.address in line.split(" ")[0]]
+        keys = [
+            line.split(" ", 1)[1]
+            for line in there.known_hosts.read_text().splitlines()
+            if target.address in line.split(" ")[0]
+        ]
         name = host if port == 22 else f"[{host}]:{port}"
         known.write_text("".join(f"{name} {key}\n" for key in keys))
         self.config.write_text(
@@ -116,7 +120,9 @@ class Field:
 
     def script(self, number: int) -> None:
         """The seed's deploy.sh: pull, up, health; its sleep replaced by polling."""
-        self._shell_script(number, "script", "for i in $(seq 100); do check && exit 0; sleep 0.2; done; exit 1")
+        self._shell_script(
+            number, "script", "for i in $(seq 100); do check && exit 0; sleep 0.2; done; exit 1"
+        )
 
     def sleeping(self, number: int) -> None:
         """The seed's deploy.sh as it stands: sleep 30, one look."""
@@ -130,7 +136,9 @@ class Field:
 
     def ansible(self, number: int) -> None:
         """Ansible with pipelining."""
-        self._run("ansible", number, [str(ROOT / ".bench-venv/bin/ansible-playbook"), "-i", "bench,", "site.yaml"])
+        self._run(
+            "ansible", number, [str(ROOT / ".bench-venv/bin/ansible-playbook"), "-i", "bench,", "site.yaml"]
+        )
 
     def _shell_script(self, number: int, name: str, wait: str) -> None:
         remote = f"ssh -F {shlex.quote(str(self.config))} bench"
@@ -138,7 +146,7 @@ class Field:
         text = (
             f"set -e\n{remote} 'mkdir -p {folder} && cat > {folder}/compose.yaml' < compose.yaml\n"
             f"{remote} 'cd {folder} && REVISION=v{number} docker compose up -d'\n"
-            f"check() {{ {remote} 'docker exec {name}-web-1 python -c \"import urllib.request as u; u.urlopen(\\\"http://127.0.0.1:8000/\\\")\"'; }}\n"
+            f'check() {{ {remote} \'docker exec {name}-web-1 python -c "import urllib.request as u; u.urlopen(\\"http://127.0.0.1:8000/\\")"\'; }}\n'
             f"{wait}\n"
         )
         self._run(name, number, ["bash", "-c", text])
@@ -196,7 +204,11 @@ def latency_report() -> tuple[list[str], bool]:
 def field_keys(field: Field, there: sandbox.Sandbox, port: int) -> None:
     """Let the relay's address have the server's key."""
     address = there.server("web1").address
-    keys = [line.split(" ", 1)[1] for line in there.known_hosts.read_text().splitlines() if address in line.split(" ")[0]]
+    keys = [
+        line.split(" ", 1)[1]
+        for line in there.known_hosts.read_text().splitlines()
+        if address in line.split(" ")[0]
+    ]
     (field.folder / "known_hosts").write_text("".join(f"[127.0.0.1]:{port} {key}\n" for key in keys))
 
 
@@ -208,11 +220,19 @@ def round_trips(field: Field) -> int:
         "def count(self, *a):\n    seen.extend(h.round_trips for h in self.hosts.values())\n    return leave(self, *a)\n"
         "Fleet.__exit__ = count\nenvironment('bench').deploy('v999')\nprint(sum(seen))\n"
     )
-    return int(run([str(ROOT / ".venv/bin/python"), "-c", text], folder=field.folder / "opsbook", env={**field.env, "REVISION": "v999"}))
+    return int(
+        run(
+            [str(ROOT / ".venv/bin/python"), "-c", text],
+            folder=field.folder / "opsbook",
+            env={**field.env, "REVISION": "v999"},
+        )
+    )
 
 
 def _warm(there: sandbox.Sandbox) -> None:
     """Have the image on the server before the first round."""
-    run(["ssh", "-F", str(there.ssh_config), "web1.sandbox", "docker pull -q python:3.13-slim"], folder=ROOT, env=os.environ)
-
-
+    run(
+        ["ssh", "-F", str(there.ssh_config), "web1.sandbox", "docker pull -q python:3.13-slim"],
+        folder=ROOT,
+        env=os.environ,
+    )

@@ -55,13 +55,17 @@ def report() -> tuple[list[str], bool]:
             _answering(place, env)
             bare = (
                 f"seq 0 {SERVERS - 1} | xargs -P {SERVERS} -I{{}} sh -c 'ssh -F ssh_config s{{}} "
-                "\"mkdir -p /opt/bare && cd /opt/bare && cat > compose.yaml && docker compose up -d\" < compose.yaml'"
+                '"mkdir -p /opt/bare && cd /opt/bare && cat > compose.yaml && docker compose up -d" < compose.yaml\''
             )
             opsbook = [str(ROOT / ".venv/bin/opsbook"), "deploy", "--env", "bench", "--quiet"]
             measured = rounds(
                 {
-                    "20 bare ssh under `xargs -P 20`": lambda number: _done(run(["sh", "-c", bare], folder=place, env=env)),
-                    "Opsbook": lambda number: _done(run(opsbook, folder=place, env={**env, "REVISION": f"v{number}"})),
+                    "20 bare ssh under `xargs -P 20`": lambda number: _done(
+                        run(["sh", "-c", bare], folder=place, env=env)
+                    ),
+                    "Opsbook": lambda number: _done(
+                        run(opsbook, folder=place, env={**env, "REVISION": f"v{number}"})
+                    ),
                 },
                 ROUNDS,
             )
@@ -78,7 +82,11 @@ def report() -> tuple[list[str], bool]:
 
 
 def _write(place: Path, there: sandbox.Sandbox, address: str) -> None:
-    keys = [line.split(" ", 1)[1] for line in there.known_hosts.read_text().splitlines() if address in line.split(" ")[0]]
+    keys = [
+        line.split(" ", 1)[1]
+        for line in there.known_hosts.read_text().splitlines()
+        if address in line.split(" ")[0]
+    ]
     known, config, servers = [], [], []
     for number in range(SERVERS):
         port = FIRST_PORT + number
@@ -90,7 +98,9 @@ def _write(place: Path, there: sandbox.Sandbox, address: str) -> None:
         servers.append(f'[environments.bench.servers.s{number}]\naddress = "s{number}"\n')
     (place / "known_hosts").write_text("".join(known))
     (place / "ssh_config").write_text("".join(config))
-    (place / "compose.yaml").write_text('services: {web: {image: "python:3.13-slim", environment: {REVISION: "${REVISION:-0}"}}}\n')
+    (place / "compose.yaml").write_text(
+        'services: {web: {image: "python:3.13-slim", environment: {REVISION: "${REVISION:-0}"}}}\n'
+    )
     (place / "ops.toml").write_text(
         f'stack = "bench"\nversion = "env:REVISION"\nstate_host = "s0"\nbatch = {SERVERS}\nssh_config = "ssh_config"\n'
         '[services.web]\nhealth = { kind = "running" }\n[environments.bench]\n' + "".join(servers)
@@ -103,7 +113,11 @@ def _answering(place: Path, env: dict[str, str]) -> None:
     for number in range(SERVERS):
         while True:
             try:
-                run(["ssh", "-F", "ssh_config", f"s{number}", "docker compose version --short"], folder=place, env=env)
+                run(
+                    ["ssh", "-F", "ssh_config", f"s{number}", "docker compose version --short"],
+                    folder=place,
+                    env=env,
+                )
                 break
             except SystemExit:
                 if time.monotonic() > deadline:

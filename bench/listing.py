@@ -46,7 +46,9 @@ def bare_tasks(names: list[str]) -> str:
             lines.append(f"{family}_ = Collection({family!r}); namespace.add_collection({family}_)")
         options = ", ".join(f"o{at}=''" for at in range(6))
         helps = ", ".join(f"'o{at}': 'help'" for at in range(6))
-        lines.append(f"@task(name={(rest or family)!r}, help={{{helps}}})\ndef t{number}(c, {options}):\n    'Do {name} and say what came of it.'")
+        lines.append(
+            f"@task(name={(rest or family)!r}, help={{{helps}}})\ndef t{number}(c, {options}):\n    'Do {name} and say what came of it.'"
+        )
         lines.append(f"{family}_.add_task(t{number})" if rest else f"namespace.add_task(t{number})")
     return "\n".join(lines) + "\n"
 

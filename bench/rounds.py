@@ -39,9 +39,13 @@ def rounds(contenders: Mapping[str, Callable[[int], None]], count: int, warmup: 
 
 def run(argv: Sequence[str], *, folder: Path, env: Mapping[str, str], feed: str | None = None) -> str:
     """Run a command and return its output; a failure ends the bench with it."""
-    done = subprocess.run(argv, cwd=folder, env=dict(env), input=feed, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, cwd=folder, env=dict(env), input=feed, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
-        raise SystemExit(f"bench: {' '.join(argv[:6])} … failed with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        raise SystemExit(
+            f"bench: {' '.join(argv[:6])} … failed with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return done.stdout
 
 
@@ -52,5 +56,7 @@ def table(measured: Sequence[Measured], base: str) -> list[str]:
     for one in measured:
         mark = " (base)" if one.name == base else ""
         low, high = min(one.seconds), max(one.seconds)
-        rows.append(f"| {one.name}{mark} | {one.median:.2f} s | {low:.2f} – {high:.2f} s | {one.median / reference:.2f} |")
+        rows.append(
+            f"| {one.name}{mark} | {one.median:.2f} s | {low:.2f} – {high:.2f} s | {one.median / reference:.2f} |"
+        )
     return rows

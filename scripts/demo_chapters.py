@@ -67,7 +67,9 @@ def main() -> int:
     inv("deploy.history", *WHERE)
     values = WORK / "environment"
     values.touch(mode=0o600)
-    values.write_text("".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables(there).items()))
+    values.write_text(
+        "".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables(there).items())
+    )
     print(f"\nGo on by yourself: . .demo/environment && .venv/bin/inv deploy.rollback {' '.join(WHERE)}")
     print("                   scripts/demo --clean   removes everything again")
     print(
@@ -83,7 +85,9 @@ def prepare(there: sandbox.Sandbox) -> None:
     shutil.rmtree(STACK, ignore_errors=True)
     shutil.copytree(ROOT / "compose" / "demo", STACK, ignore=shutil.ignore_patterns(".env", ".ops"))
     os.environ.update(variables(there))
-    status = subprocess.run([INV, "deploy.status", *WHERE, "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    status = subprocess.run(
+        [INV, "deploy.status", *WHERE, "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     servers = json.loads(status.stdout)["data"]["servers"] if status.stdout else {}
     if any(server["release"] for server in servers.values()):
         subprocess.run([INV, "stack.remove", *WHERE, "--volumes", "--yes", "--quiet"], cwd=ROOT, check=True)

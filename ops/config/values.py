@@ -81,7 +81,9 @@ def gather(
             for name, value in dotenv.read(folder / file).items():
                 texts[name], origins[name] = value, file
     for name in sorted(declared.names & environ.keys()):
-        if any("\ud800" <= character <= "\udfff" for character in environ[name]):  # how Python holds other bytes
+        if any(
+            "\ud800" <= character <= "\udfff" for character in environ[name]
+        ):  # how Python holds other bytes
             raise ConfigError(f"{name} in the {PROCESS} is not UTF-8 text", next_step=f"set {name} anew")
         texts[name], origins[name] = environ[name], PROCESS
     entries = {name: Secret(text) if name in declared.secret else text for name, text in texts.items()}

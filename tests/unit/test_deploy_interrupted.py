@@ -96,7 +96,14 @@ class TestInterrupt:
 
     @pytest.mark.parametrize(
         "step",
-        ["start 2 new web", "wait until 2 web", "proxy: old and new", "proxy: new web only", "stop 2 old", "at rest"],
+        [
+            "start 2 new web",
+            "wait until 2 web",
+            "proxy: old and new",
+            "proxy: new web only",
+            "stop 2 old",
+            "at rest",
+        ],
     )
     def test_it_leads_back_from_every_step_of_a_roll(self, shop, step):
         class AtStep(Listener):
@@ -149,7 +156,10 @@ class TestTwice:
     def interrupted_twice(self, shop):
         interruption = Interruption()
         session = Session()
-        session.on("docker rm -f|docker stop", lambda: send() if interruption.number and not interruption.twice else None)
+        session.on(
+            "docker rm -f|docker stop",
+            lambda: send() if interruption.number and not interruption.twice else None,
+        )
 
         class AtStep(Listener):
             def step(self, host, title):
@@ -226,7 +236,11 @@ class TestDeath:
         assert not shop.locked("staging")
         assert shop.current("web1", "staging") != shop.before
 
-    @pytest.mark.parametrize("moment", [Phase.UPLOAD, Phase.SMOKE, "^docker compose up .*web", "^docker stop", "^current ->"], ids=str)
+    @pytest.mark.parametrize(
+        "moment",
+        [Phase.UPLOAD, Phase.SMOKE, "^docker compose up .*web", "^docker stop", "^current ->"],
+        ids=str,
+    )
     def test_rollback_goes_back_from_any_moment(self, shop, moment):
         killed(shop, moment)
         shop.rollback(environment="staging")
@@ -293,7 +307,9 @@ class TestFreeze:
         assert isinstance(error, Locked)
         serves(shop, "1")
         changing = (" up ", "stop ", "rm ", "tag ", "exec ")
-        assert [call for call in shop.web1.docker.calls[calls:] if any(word in call for word in changing)] == []
+        assert [
+            call for call in shop.web1.docker.calls[calls:] if any(word in call for word in changing)
+        ] == []
 
 
 class TestTwoAtOnce:
