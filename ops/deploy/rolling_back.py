@@ -17,6 +17,7 @@ from ops.deploy.wayback import go_back
 from ops.engines.compose import dotenv_values
 from ops.engines.layout import Layout
 from ops.engines.release import Release
+from ops.engines.rendering import tarball
 from ops.errors import ConfigError, OpsError, UsageError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
@@ -172,17 +173,18 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
         rollout.came_from = goal.targets if run.took_over else goal.serving
     emptied = [name for name, target in goal.targets.items() if target is None]
     secrets = secret_values(settings)
-    releases = {}
-    for name, target in goal.targets.items():
+    releases = _own_records(rollout, goal.targets) if options.release_secrets else {}
+    for name, target in goal.targets.items() if not options.release_secrets else ():
         release = rollout.surveys[name].release(target) if target else None
         if release is not None:
             missing = sorted(
                 {s for spec in release.services.values() for s in spec.secrets if not secrets.get(s)}
             )
-            if missing and not options.release_secrets:
+            if missing:
                 raise ConfigError(f"release {target} needs the secret {missing[0]}, which has no value today")
-            releases[name] = release if options.release_secrets else release.with_secrets(secrets)
-    rollout.releases = releases
+            releases[name] = release.with_secrets(secrets)
+    # What `stack.scale` had set lasted until the deploy behind it.
+    rollout.releases = releases = {name: replace(release, scale={}) for name, release in releases.items()}
     run.version = next((release.version for release in releases.values()), None)
     with run.during(Phase.FETCH):
         # They are kept for this, but somebody may have removed them (`docker system prune -a`).
@@ -199,7 +201,7 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
             text = compose_form(dotenv_values(releases[name], used))
             result = host.run(_write_values(run.layout, releases[name], text, own=options.release_secrets))
             if not result.ok:
-                raise OpsError(f"the release's .env could not be written: {result.last_lines}", target=name)
+                raise OpsError(f"the release's values could not be written: {result.last_lines}", target=name)
 
         raise_all(each({name: run.hosts[name] for name in releases}, write))
     with run.during(Phase.SWITCH):
@@ -215,17 +217,40 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
 
 
 def _write_values(layout: Layout, release: Release, text: str, *, own: bool) -> Command:
-    """Today's values go into `.env`; the release's own stay beside it, for --secrets-of-release."""
+    """Today's values go into `.env`, their hashes into release.json; its own stay beside them for --secrets-of-release."""
     folder = quote(layout.release(release.id))
+    record = (".json.next", release.to_json().encode(), 0o644)
     if own:
-        script = f"cd {folder} && {{ [ ! -e .env.release ] || cp -p .env.release .env; }}"
+        files = [record]
+        values = "{ [ ! -e .env.release ] || cp -p .env.release .env; }"
     else:
-        script = (
-            f"umask 077; cd {folder} && {{ [ -e .env.release ] || cp -p .env .env.release; }} && "
-            f"cat > .env.next && mv -f .env.next .env"
-        )
-    data = b"" if own else text.encode()
-    return Command(script, stdin=data, changes=f"values of release {release.id}", title="write .env")
+        files = [record, (".env.next", text.encode(), 0o600)]
+        values = "mv -f .env.next .env"
+    script = (
+        f"umask 077; cd {folder} && "
+        "{ [ -e .env.release ] || { cp -p release.json .release.json && cp -p .env .env.release; }; } && "
+        f"tar -xpf - && {values} && mv -f .json.next release.json"
+    )
+    return Command(
+        script,
+        stdin=tarball(files),
+        changes=f"values of release {release.id}",
+        title="write .env, release.json",
+    )
+
+
+def _own_records(rollout: Rollout, targets: Mapping[str, str | None]) -> dict[str, Release]:
+    """Return the releases with the hashes of their own secret values: release.json may have today's by now."""
+    layout = rollout.run.layout
+
+    def read(host: Host) -> Release:
+        folder = quote(layout.release(targets[host.name] or ""))
+        script = f"cd {folder} && {{ cat .release.json 2>/dev/null || cat release.json; }}"
+        return Release.from_json(host.run(Command(script, title="read the release's own record")).stdout)
+
+    answers = each({name: rollout.run.hosts[name] for name, target in targets.items() if target}, read)
+    raise_all(answers)
+    return {name: answer for name, answer in answers.items() if isinstance(answer, Release)}
 
 
 def _empty(rollout: Rollout, names: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -123,11 +122,7 @@ class Rollout:
         """Undo what was done, end the run, and return the error to raise."""
         run = self.run
         if not isinstance(error, OpsError | Cancelled):
-            run.log.write("".join(traceback.format_exception(error)))
-            error = OpsError(
-                f"unexpected {type(error).__name__}: {error}",
-                next_step=f"report {run.log.path} as a fault of Opsbook",
-            )
+            error = run.unexpected(error)
         # What a run that died had done is still there, until this one has brought all servers to one release.
         self._between = run.took_over
         failure = self._undone(error)

@@ -204,4 +204,6 @@ class FakeHost:
             return f"{self._name}: nothing more was expected, but this ran:\n  {script}"
         wanted = self._expected[0].shown
         lines = difflib.ndiff(wanted.splitlines(), script.splitlines())
-        return f"{self._name}: not the command expected (- expected, + ran):\n" + "\n".join(lines)
+        return f"{self._name}: not the command expected (- expected, + ran):\n" + "\n".join(
+            line.rstrip("\n") for line in lines
+        )

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ops.errors import ConfigError, Unreachable
@@ -36,7 +36,7 @@ class Endpoint:
     port: int
     user: str
     identity_files: tuple[Path, ...]
-    key_text: str = ""
+    key_text: str = field(default="", repr=False)
     explicit_key: bool = False
     agent: str = ""
     known_hosts: tuple[Path, ...] = ()
@@ -143,15 +143,14 @@ def _endpoint(
     if settings.known_hosts is not None:
         known: tuple[Path, ...] = (settings.known_hosts,)
     else:
+        # `ssh -G` takes the quotes away; these paths begin with / or ~, so a blank before one parts them.
         listed = [
-            name
+            name.strip('"')
             for key in ("userknownhostsfile", "globalknownhostsfile")
             for line in found.get(key, ())
-            for name in re.findall(r'"([^"]*)"|(\S+)', line)
+            for name in re.split(r'\s+(?="?[/~])', line)
         ]
-        known = tuple(
-            Path(quoted or plain).expanduser() for quoted, plain in listed if (quoted or plain) != "none"
-        )
+        known = tuple(Path(name).expanduser() for name in listed if name and name != "none")
         known = known or (Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts"))
     only = _first(found, "identitiesonly") == "yes"
     agent = _first(found, "identityagent") or "SSH_AUTH_SOCK"

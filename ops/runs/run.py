@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -118,6 +119,14 @@ class Run:
         self.warnings.append(text)
         self.log.write(f"warning: {text}")
         self.reporter.say(f"warning: {text}")
+
+    def unexpected(self, error: Exception) -> OpsError:
+        """Keep how an error came about that nobody foresaw; return it as one that people can read."""
+        self.log.write("".join(traceback.format_exception(error)))
+        return OpsError(
+            f"unexpected {type(error).__name__}: {error}",
+            next_step=f"report {self.log.path} as a fault of Opsbook",
+        )
 
     @contextmanager
     def during(self, phase: Phase) -> Iterator[None]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ops.commands import Command, quote
 from ops.config import Settings
-from ops.errors import OpsError
-from ops.hosts import Host
+from ops.errors import OpsError, Unreachable
+from ops.hosts import CommandFailed, Host
 from ops.hosts.fleet import each
 
 __all__ = ["Checked", "check"]
@@ -21,7 +21,10 @@ LEAST_FREE = 1024 * 1024 * 1024  # bytes; a first deploy pulls whole images
 
 @dataclass(frozen=True)
 class Checked:
-    """One server. `free` is bytes at the stack's folder, `clock_off` seconds ahead of this machine (behind: negative)."""
+    """One server. `free` is bytes at the stack's folder, `free_images` where Docker keeps images.
+
+    `clock_off` is seconds ahead of this machine (behind: negative); `sudo` says whether sudo works without a password.
+    """
 
     server: str
     reachable: bool
@@ -31,7 +34,9 @@ class Checked:
     docker: str = ""
     compose: str = ""
     buildx: str = ""
+    sudo: bool = False
     free: int = 0
+    free_images: int = 0
     clock_off: float = 0.0
     problems: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = ()
@@ -50,6 +55,8 @@ def check(settings: Settings, hosts: Mapping[str, Host]) -> tuple[Checked, ...]:
         forwards = _forwards(host)  # it connects, too, so that the clock is read without that delay
         before = time.time()
         result = host.run(Command(_script(root), title="look at the server", timeout=60))
+        if not result.ok:
+            raise CommandFailed("the look at the server", result, target=host.name)
         clock = (before + time.time()) / 2
         return _read(settings, host.name, result.stdout, clock, forwards)
 
@@ -75,6 +82,8 @@ def _script(root: str) -> str:
         "if command -v docker >/dev/null 2>&1; then "
         'if v=$(docker version --format \'{{.Server.Version}}\' 2>&1); then say docker "$v"; else say refused "$(printf %s "$v" | tail -n 1)"; fi; '
         'say compose "$(docker compose version --short 2>/dev/null)"; say buildx "$(docker buildx version 2>/dev/null | awk \'{print $2}\')"; fi; '
+        "r=$(docker info --format '{{.DockerRootDir}}' 2>/dev/null); [ -z \"$r\" ] || "
+        'say images "$(df -Pk "$r" 2>/dev/null | tail -n 1 | awk \'{print $4}\')"; '
         f'q={quote(root)}; while [ ! -e "$q" ]; do q=$(dirname "$q"); done; say free "$(df -Pk "$q" | tail -n 1 | awk \'{{print $4}}\')"; '
         '[ -w "$q" ] || say readonly "$q"; '
         "sudo -n true 2>/dev/null && say sudo yes; true"
@@ -87,6 +96,8 @@ def _forwards(host: Host) -> bool:
         host.connect("127.0.0.1", 9, timeout=5).close()
     except OSError:
         return True
+    except Unreachable:
+        raise
     except OpsError:
         return False
     return True
@@ -121,8 +132,14 @@ def _read(settings: Settings, name: str, text: str, clock: float, forwards: bool
     if "readonly" in said:
         problems.append((f"{said.get('user')} may not write to {said['readonly']}", prepare))
     free = int(said.get("free") or 0) * 1024
-    if free < LEAST_FREE:
-        problems.append((f"only {free // 2**20} MiB free", f"make room on {name}: docker system df"))
+    images = (
+        int(said["images"]) * 1024 if said.get("images") else free
+    )  # Docker's folder may be closed to the user
+    for where, space in (("for the stack", free), ("for images", images)):
+        if space < LEAST_FREE:
+            problems.append(
+                (f"only {space // 2**20} MiB free {where}", f"make room on {name}: docker system df")
+            )
     off = float(said.get("clock") or clock) - clock
     if abs(off) > 30:
         problems.append(
@@ -144,7 +161,9 @@ def _read(settings: Settings, name: str, text: str, clock: float, forwards: bool
         docker=said.get("docker", ""),
         compose=said.get("compose", ""),
         buildx=said.get("buildx", ""),
+        sudo="sudo" in said,
         free=free,
+        free_images=images,
         clock_off=round(off, 2),
         problems=tuple(problem for problem, _ in problems),
         next_steps=tuple(dict.fromkeys(step for _, step in problems)),

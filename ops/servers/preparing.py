@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ops.commands import Command, quote
 from ops.config import Settings
-from ops.errors import FailedUnchanged, OpsError
+from ops.errors import FailedUnchanged
 from ops.hosts import Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 
 __all__ = ["Prepared", "prepare"]
 
@@ -32,7 +32,7 @@ def prepare(settings: Settings, hosts: Mapping[str, Host], *, dry_run: bool) -> 
     """Bring servers to where a deploy can begin; run again it does nothing.
 
     It works as root, as a user with `sudo -n`, or as one who has all rights already. Raises FailedUnchanged for a
-    distribution whose packages are too old (it names what is needed), and for what could not be done.
+    distribution whose packages are too old (it names what is needed) and for what could not be done, inside a Problem with those of all servers.
     """
     root = f"{settings.config.base.rstrip('/')}/{settings.stack}"
 
@@ -56,11 +56,7 @@ def prepare(settings: Settings, hosts: Mapping[str, Host], *, dry_run: bool) -> 
             )
         return Prepared(host.name, done)
 
-    answers = each(hosts, bring)
-    faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
-    if faults:
-        raise faults[0]
-    return tuple(answer for answer in answers.values() if isinstance(answer, Prepared))
+    return tuple(together(each(hosts, bring)).values())
 
 
 def _script(root: str, *, dry_run: bool) -> str:

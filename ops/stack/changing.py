@@ -234,13 +234,14 @@ def _run(change: Change, action: str) -> Iterator[Run]:
             change.interruption.fresh()
             run.finish("interrupted", interrupted.exit_code, interrupted.message)
             raise interrupted from None
-        except OpsError as error:
+        except Exception as caught:
+            error = caught if isinstance(caught, OpsError) else run.unexpected(caught)
             change.interruption.fresh()
             failure = (
                 _half_done(settings, error) if run.phase is Phase.SWITCH and error.exit_code == 1 else error
             )
             run.finish("failed", failure.exit_code, str(failure))
-            raise failure from error
+            raise failure from caught
         run.finish("done", 0)
 
 

@@ -69,9 +69,7 @@ def logs(
         here = [service for service in services if service in release.services]
         if services and not here:
             return
-        # Without `--ansi never` a followed log begins lines with a control sequence, terminal or not.
-        arguments = ["--ansi", "never", "logs", "--no-color", "--tail", str(tail)]
-        arguments += [*(["--follow"] if follow else []), *here]
+        arguments = ["logs", "--no-color", "--tail", str(tail), *(["--follow"] if follow else []), *here]
         held = b""
 
         def take(data: bytes) -> None:
@@ -79,7 +77,9 @@ def logs(
             *lines, held = (held + data).split(b"\n")
             with lock:
                 for line in lines:
-                    write(f"{name}  {settings.redactor(line.decode(errors='replace'))}")
+                    # Compose begins followed lines with "erase the line", terminal or not.
+                    text = line.removeprefix(b"\x1b[2K").decode(errors="replace")
+                    write(f"{name}  {settings.redactor(text)}")
 
         status = host.follow(
             Command(in_release(layout, release.id, *arguments), timeout=None, title="docker compose logs"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import http.server
 import os
+import pty
+import struct
 import subprocess
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -388,3 +393,36 @@ def test_a_shell_that_is_killed_never_gives_a_status(host: Host) -> None:
     """What became of the command is not known, and the error says so."""
     with pytest.raises(ConnectionLost):
         host.run(Command("kill -9 $$"))
+
+
+def test_a_terminal_command_has_the_persons_terminal(host: Host) -> None:
+    """Its window has the same size, what is typed reaches it, and its exit status comes back."""
+    seen = bytearray()
+    pid, master = pty.fork()
+    if pid == 0:
+        try:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+            os.environ.pop("COLUMNS", None)
+            os.environ.pop("LINES", None)
+            sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+            host.close()  # a connection does not survive the fork
+            os._exit(
+                host.terminal(Command("test -t 0; echo tty $?; stty size; read word; echo got $word; exit 7"))
+            )
+        finally:
+            os._exit(99)
+    deadline = time.monotonic() + 20
+    typed = False
+    while time.monotonic() < deadline:
+        try:
+            seen += os.read(master, 4096)
+        except OSError:
+            break
+        if not typed and b"33 77" in seen:
+            os.write(master, b"hello\n")
+            typed = True
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    assert b"tty 0" in seen
+    assert b"got hello" in seen
+    assert os.waitstatus_to_exitcode(status) == 7

@@ -113,6 +113,7 @@ def sql(text: str) -> str:
     return on("db1", psql, stdin=text.encode()).strip()
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
 @pytest.mark.parity("S5")
 def test_tls_1_2_and_1_3_are_spoken_and_1_1_is_refused(stack):
     """Both web servers prove their name with TLS 1.2 and 1.3, and refuse 1.1; plain requests are sent to https."""

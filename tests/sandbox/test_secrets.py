@@ -269,10 +269,12 @@ def test_a_failure_tells_what_was_printed_with_secrets_masked(
     options, status, words = FAULTS[fault]
     stack = small(tmp_path / "small", emptied("web1"), **options)
     document = stack.run("deploy", "--json", status=status)
-    text = stack.run("deploy", "--version", "1.0.1", status=status)
     assert words in json.loads(document.stdout)["error"]["message"] if status else words in document.stdout
-    told = [document.stdout, document.stderr, text.stdout, text.stderr]
-    assert words in text.stdout + text.stderr
+    told = [document.stdout, document.stderr]
+    if fault == "container":  # all are told to people by the same few lines
+        text = stack.run("deploy", status=status)
+        assert words in text.stderr
+        told += [text.stdout, text.stderr]
     told += [path.read_text() for path in (stack.folder / ".ops").rglob("*") if path.is_file()]
     told.append(on("web1", "cat /opt/small/test/journal.jsonl"))
     told.append(stack.run("deploy.history", "--json").stdout)
@@ -336,9 +338,7 @@ def test_a_secret_in_an_argument_is_found_wherever_it_stands_and_warned_of(
     found = leaks(there.lines, (TOKEN,))
     assert any(b"/bin/true" in line for line in found), "in base64, on the server"
     assert any(b"--token=" in line and b"wait.py" in line for line in found), "inside a container"
-    assert any(b"true " in line and b"--token=" not in line and b"/bin/true" not in line for line in found), (
-        "its healthcheck"
-    )
+    assert any(line.endswith(b" true " + TOKEN.encode()) for line in found), "its healthcheck"
     warnings = json.loads(done.stdout)["warnings"]
     lines = (stack.folder / "compose.yaml").read_text().split("\n")
     for where, text in (("command", "wait.py"), ("healthcheck", "CMD")):

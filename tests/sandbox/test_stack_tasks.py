@@ -393,6 +393,7 @@ def test_the_library_gives_typed_values_and_failures_carry_their_outcome(deploye
 
 def test_remove_asks_for_the_name_and_takes_data_only_when_told(deployed):
     """`stack.remove` goes on with the typed name alone, leaves data volumes, and takes them with --volumes."""
+    deployed.run("stack.exec", "--service", "keeper", "--command", "echo kept >/data/word")
     refused = deployed.run("stack.remove", status=2)
     assert "there is no terminal" in refused.stderr
     assert "--yes" in refused.stderr

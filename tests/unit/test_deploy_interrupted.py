@@ -3,11 +3,13 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 from standin.server import Killed, Session
 from standin.stack import Listener
 
+from ops.deploy.unlocking import unlock
 from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, RolledBack
 from ops.runs.interruption import Interruption
 from ops.runs.phases import Phase
@@ -142,8 +144,6 @@ class TestInterrupt:
     def test_a_first_deploy_leaves_nothing_but_volumes(self, shop):
         shop.path("web1", "current", "staging").unlink()
         shop.web1.docker.containers.clear()
-        for release in shop.path("web1", "releases", "staging").iterdir():
-            release.rename(release.with_name("away")) if False else None
         error = fails(shop, listener=Listener({Phase.SMOKE: send}))
         assert error.exit_code == 130
         assert shop.web1.docker.shown() == []
@@ -348,3 +348,41 @@ class TestTwoAtOnce:
         (last,) = {c.image.tag for c in shop.web1.docker.of("web")}
         serves(shop, last)
         assert [event for _, event in shop.journal("staging")].count("done") == 3
+
+
+class TestHeartbeat:
+    """The lock shows that its holder lives, or that it is its holder's no longer."""
+
+    def test_it_beats_while_a_long_step_runs(self, shop):
+        shop.edit(
+            "ops.toml",
+            "keep_releases = 3",
+            "keep_releases = 3\nlock = { heartbeat = 0.02, stale_after = 20.0 }",
+        )
+        phase = shop.path("web1", "locks/change/phase", "staging")
+
+        def migration(docker, line):
+            shop.web1.age_lock("shop", "staging", 10)
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                if phase.exists() and time.time() - phase.with_name("heartbeat").stat().st_mtime < 5:
+                    return None
+                time.sleep(0.005)
+            return 1, "", "no heartbeat"
+
+        shop.web1.docker.breaks(r"compose .* run ", migration)
+        deploy(shop)
+        serves(shop, "2")
+
+    def test_a_run_whose_lock_was_taken_away_changes_nothing_more(self, shop):
+        session = Session()
+        settings, hosts = shop.settings("staging"), shop.hosts(Session(), Interruption(), "staging")
+        session.on("^docker stop", lambda: unlock(settings, hosts["web1"], force=True))
+        error = fails(shop, session=session)
+        assert isinstance(error, Locked)
+        assert "another run has taken over" in str(error)
+        assert {(c.image.tag, c.state) for c in shop.web1.docker.of("web")} == {
+            ("1", "running"),
+            ("2", "running"),
+        }
+        assert shop.current("web1", "staging") == shop.before

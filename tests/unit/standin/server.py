@@ -80,6 +80,8 @@ class Session:
     def alive(self) -> None:
         """Wait while frozen; raises Killed once dead."""
         self.thawed.wait(20)
+        if self.dead and threading.current_thread().name == "heartbeat":
+            threading.Event().wait()  # it went with the process
         if self.dead:
             raise Killed
 

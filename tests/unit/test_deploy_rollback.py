@@ -1,0 +1,217 @@
+"""Rollback: every server back to an earlier release of its own, with today's secrets."""
+
+import pytest
+from standin.server import Session
+from standin.stack import Listener
+
+from ops.deploy.rolling_back import RollbackOptions, rollback_plan
+from ops.deploy.status import status
+from ops.errors import ConfigError, Interrupted, OpsError, RolledBack, UsageError
+from ops.runs.interruption import Interruption
+from ops.runs.phases import Phase
+from ops.stack.changing import bring_up, scale
+
+MIGRATE = '[migrate]\nservice = "web"\ncommand = ["manage", "migrate"]\n\n[services.nginx]'
+
+
+def looked(shop, environment="staging"):
+    return status(shop.settings(environment), shop.hosts(Session(), Interruption(), environment), "web1")
+
+
+def images(shop, server="web1"):
+    return {c.image.tag for c in shop.servers[server].docker.of("web")}
+
+
+def password(shop, service):
+    return {c.definition["environment"].get("DB_PASSWORD") for c in shop.web1.docker.of(service)}
+
+
+@pytest.fixture(scope="module")
+def _twice(_single, tmp_path_factory):
+    shop = _single.copy_to(tmp_path_factory.mktemp("twice"))
+    shop.first = shop.current("web1", "staging")
+    shop.deploy("2", environment="staging")
+    shop.second = shop.current("web1", "staging")
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def shop(_twice, tmp_path):
+    """One server with version 2, and version 1 before it."""
+    made = _twice.copy_to(tmp_path)
+    made.first, made.second = _twice.first, _twice.second
+    yield made
+    made.close()
+
+
+def back(shop, **options):
+    return shop.rollback(environment="staging", **options)
+
+
+def refused(shop, **options):
+    with pytest.raises(OpsError) as refusal:
+        back(shop, **options)
+    return refusal.value
+
+
+def test_it_goes_to_the_release_before_and_nobody_waits(shop):
+    outcome = back(shop)
+    assert shop.current("web1", "staging") == shop.first == outcome.release
+    assert images(shop) == {"1"}
+    assert (shop.web1.docker.harm, shop.web1.docker.least) == ([], {"web": 2})
+    assert shop.journal("staging")[-1] == ("deploy.rollback", "done")
+    assert (outcome.action, outcome.version) == ("deploy.rollback", "1")
+
+
+def test_every_server_goes_to_a_release_of_its_own(pair):
+    first = pair.current("web1")
+    pair.deploy("2")
+    pair.rollback()
+    assert pair.current("web1") == pair.current("web2") == first
+    assert images(pair, "web1") == images(pair, "web2") == {"1"}
+
+
+def test_a_release_can_be_named(shop):
+    shop.deploy("3", environment="staging")
+    back(shop, to=shop.first)
+    assert shop.current("web1", "staging") == shop.first
+
+
+def test_a_release_that_is_not_kept_is_refused_with_those_that_are(shop):
+    error = refused(shop, to="20200101T000000Z-0-aaaa")
+    assert isinstance(error, UsageError)
+    assert shop.first in str(error)
+    assert shop.current("web1", "staging") == shop.second
+
+
+def test_a_first_release_has_nothing_to_go_back_to(single):
+    error = refused(single)
+    assert isinstance(error, UsageError)
+    assert "no earlier release" in str(error)
+
+
+def test_to_what_serves_already_is_nothing_to_do(shop):
+    ids = [c.id for c in shop.web1.docker.containers]
+    back(shop, to=shop.second)
+    assert [c.id for c in shop.web1.docker.containers] == ids
+    assert shop.journal("staging")[-1] == ("deploy.rollback", "unchanged")
+
+
+def test_it_uses_the_old_releases_own_configuration_of_the_proxy(shop):
+    shop.write("nginx/conf.d/site.conf", "server { listen 80; gzip on; }\n")
+    shop.deploy("2", environment="staging")
+    back(shop)
+    (proxy,) = shop.web1.docker.of("nginx")
+    assert not any("gzip" in text for text in proxy.nginx.texts.values())
+
+
+def test_an_image_that_somebody_removed_is_pulled_again(shop):
+    docker = shop.web1.docker
+    gone = shop.registry.images["shop/web:1"]
+    docker.images.pop(gone.id)
+    docker.tags = {tag: identity for tag, identity in docker.tags.items() if identity != gone.id}
+    back(shop)
+    assert images(shop) == {"1"}
+
+
+class TestSecrets:
+    """A retired password does not come back."""
+
+    @pytest.fixture
+    def changed(self, shop):
+        shop.edit(".env", "correct horse", "battery staple")
+        shop.deploy("2", environment="staging")
+        return shop
+
+    def test_the_old_release_runs_with_todays_value(self, changed):
+        back(changed, to=changed.first)
+        assert password(changed, "web") == {"battery staple"}
+        assert "correct horse" not in changed.path("web1", "current/.env", "staging").read_text()
+
+    def test_what_did_not_change_otherwise_is_not_recreated(self, changed):
+        before = [c.id for c in changed.web1.docker.of("postgres")]
+        back(changed, to=changed.first)
+        assert [c.id for c in changed.web1.docker.of("postgres")] == before
+
+    def test_after_it_the_status_is_well_and_up_has_nothing_to_do(self, changed):
+        back(changed, to=changed.first)
+        assert looked(changed).agree
+        outcome = changed.change(bring_up, environment="staging")
+        assert outcome.targets["web1"].result == "unchanged"
+
+    def test_a_failed_deploy_behind_it_comes_back_to_it_whole(self, changed):
+        back(changed, to=changed.first)
+        changed.registry.images["shop/web:3"].behaviour.crash = 3
+        with pytest.raises(RolledBack):
+            changed.deploy("3", environment="staging")
+        assert looked(changed).agree
+        assert password(changed, "web") == {"battery staple"}
+
+    def test_its_own_values_come_back_where_that_is_asked_for(self, changed):
+        back(changed, to=changed.first, release_secrets=True)
+        assert password(changed, "web") == {"correct horse"}
+        assert looked(changed).agree
+
+    def test_its_own_values_come_back_even_after_todays_were_used(self, changed):
+        back(changed, to=changed.first)
+        back(changed, to=changed.second)
+        back(changed, to=changed.first, release_secrets=True)
+        assert password(changed, "web") == {"correct horse"}
+        assert looked(changed).agree
+
+    def test_a_secret_that_the_old_release_needs_must_have_a_value(self, changed):
+        changed.edit("ops.toml", 'required = ["DB_PASSWORD"]', 'required = ["OTHER"]')
+        changed.write(".env", 'OTHER="another one"\n')
+        error = refused(changed, to=changed.first)
+        assert isinstance(error, ConfigError)
+        assert "DB_PASSWORD" in str(error)
+        assert not changed.locked("staging")
+
+
+class TestFailure:
+    """A rollback that fails returns to what served."""
+
+    def test_a_container_that_crashes_brings_the_later_release_back(self, shop):
+        shop.registry.images["shop/web:1"].behaviour.crash = 3
+        error = refused(shop)
+        assert isinstance(error, RolledBack)
+        assert shop.current("web1", "staging") == shop.second
+        assert images(shop) == {"2"}
+        assert looked(shop).agree
+
+    @pytest.mark.parametrize("phase", [Phase.LOCK, Phase.UPLOAD, Phase.SWITCH, Phase.SMOKE, Phase.COMMIT])
+    def test_an_interrupt_brings_the_later_release_back(self, shop, phase):
+        import os
+        import signal
+
+        error = refused(shop, listener=Listener({phase: lambda: os.kill(os.getpid(), signal.SIGINT)}))
+        assert isinstance(error, Interrupted)
+        assert shop.current("web1", "staging") == shop.second
+        assert images(shop) == {"2"}
+        assert not shop.locked("staging")
+
+
+class TestPlan:
+    """Where it would go."""
+
+    def planned(self, shop, **options):
+        hosts = shop.hosts(Session(), Interruption(), "staging")
+        return rollback_plan(shop.settings("staging"), hosts, RollbackOptions(**options))
+
+    def test_it_names_target_and_what_serves(self, shop):
+        found = self.planned(shop)
+        assert (found.targets, found.serving) == ({"web1": shop.first}, {"web1": shop.second})
+        assert found.migrated_since == ()
+
+    def test_it_names_the_releases_since_that_migrated(self, shop):
+        shop.edit("ops.toml", "[services.nginx]", MIGRATE)
+        third = shop.deploy("3", environment="staging").release
+        assert self.planned(shop, to=shop.first).migrated_since == (third,)
+
+
+def test_a_scale_from_before_is_no_longer_asked_for(shop):
+    shop.change(scale, "web", 3, environment="staging")
+    shop.deploy("3", environment="staging")
+    back(shop)
+    assert looked(shop).agree
