@@ -75,7 +75,7 @@ class Docker:
         self.volumes, self.networks = dict(other.volumes), dict(other.networks)
         self._last = other._last
         for one in other.containers:
-            twin = replace(one, image=mine[one.image.id])
+            twin = replace(one, image=mine[one.image.id], labels=dict(one.labels))
             if one.nginx is not None:
                 folders = tuple(self.place(v["source"]) for v in one.definition["volumes"])
                 twin.nginx = replace(one.nginx, folders=folders)

@@ -55,7 +55,7 @@ settle = 0.0
 
 [services.nginx]
 roles = ["web"]
-health = {{ kind = "tcp", port = 80, interval = 0.01 }}
+health = {{ kind = "tcp", port = 80, interval = 0.01, timeout = 5.0 }}
 
 [services.web]
 roles = ["web"]
@@ -68,7 +68,7 @@ health = {{ path = "/health", interval = 0.01, timeout = 1.0 }}
 
 [services.postgres]
 roles = ["db"]
-health = {{ kind = "tcp", port = 5432, interval = 0.01 }}
+health = {{ kind = "tcp", port = 5432, interval = 0.01, timeout = 5.0 }}
 
 [environments.production.servers.web1]
 address = "web1.test"
