@@ -1,11 +1,18 @@
 """The compose commands that change a server, and the files of a release."""
 
+import os
+import signal
 import string
+import subprocess
+import time
+from dataclasses import replace
 
+import pytest
 import yaml
 from examples import release, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shells import run
 
 from ops.engines.compose import compose_yaml, dotenv_values, down, one_off, up
 from ops.engines.layout import Layout
@@ -84,3 +91,38 @@ def test_down_keeps_volumes_unless_they_are_asked_for():
 def test_a_releases_env_holds_its_secrets_and_the_hash_of_each_service():
     values = dotenv_values(release(spec("api", config="a1"), spec("my-db", config="b2")), {"TOKEN": "one"})
     assert values == {"TOKEN": "one", "OPS_CONFIG_API": "a1", "OPS_CONFIG_MY_2DDB": "b2"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_one_off_container_does_not_outlive_the_command_that_started_it(tmp_path, shell, how):
+    layout = Layout(str(tmp_path), "shop", "production")
+    (tmp_path / "shop/production/releases/r1").mkdir(parents=True)
+    (tmp_path / "docker").write_text(
+        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n'
+        f'case "$*" in *" run "*) touch {tmp_path}/begun; exec sleep 60 ;; "ps -aq "*) echo left-over ;; esac\n'
+    )
+    (tmp_path / "docker").chmod(0o755)
+    command = one_off(layout, "r1", "api", ["migrate"], run_id="run-1", timeout=9)
+    process = subprocess.Popen(
+        [shell, "-c", f"PATH={tmp_path}:$PATH; {command.script}"],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+    os.kill(process.pid, how)
+    assert process.wait(10) == 143
+    os.killpg(process.pid, signal.SIGKILL)
+    assert (tmp_path / "calls").read_text().splitlines()[-1] == "rm -f left-over"
+
+
+@pytest.mark.parametrize("status", [0, 7])
+def test_a_one_off_command_ends_with_its_own_status(tmp_path, shell, status):
+    layout = Layout(str(tmp_path), "shop", "production")
+    (tmp_path / "shop/production/releases/r1").mkdir(parents=True)
+    (tmp_path / "docker").write_text(f"#!/bin/sh\necho out; echo err >&2; exit {status}\n")
+    (tmp_path / "docker").chmod(0o755)
+    command = one_off(layout, "r1", "api", ["migrate"], run_id="run-1", timeout=9)
+    result = run(replace(command, script=f"PATH={tmp_path}:$PATH; {command.script}"), shell)
+    assert (result.status, result.stdout, result.stderr) == (status, "out\n", "err\n")

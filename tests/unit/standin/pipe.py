@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -13,16 +14,15 @@ __all__ = ["Answer", "Pipe"]
 
 Answer = tuple[int, str, str]  # status, stdout, stderr
 
+# It starts one other program only: there are hundreds of calls in a test. The answer comes as a script to run.
 _CLIENT = """#!/bin/sh
 r=${0%/*}/../pipe/$$
 printf '%s\\0' "$PWD" "$@" > "$r.args"
-mkfifo "$r.done" && exec 3<>"$r.done"
+[ -p "$r.done" ] || mkfifo "$r.done"
+exec 3<>"$r.done"
 echo $$ > "${0%/*}/../pipe/requests"
-IFS= read -r status <&3
-[ ! -s "$r.out" ] || cat "$r.out"
-[ ! -s "$r.err" ] || cat "$r.err" >&2
-rm -f "$r.out" "$r.err" "$r.args" "$r.done"
-exit "$status"
+IFS= read -r _ <&3
+. "$r.answer"
 """
 
 
@@ -65,13 +65,15 @@ class Pipe:
             status, out, err = self._handle(argv, Path(cwd))
         except Exception as error:  # a fault of the stand-in must not leave the client waiting
             status, out, err = 70, "", f"stand-in docker: {type(error).__name__}: {error}"
-        Path(f"{base}.out").write_text(out)
-        Path(f"{base}.err").write_text(err)
+        said = "".join(
+            f"printf %s {shlex.quote(text)}{to}; " for text, to in ((out, ""), (err, " >&2")) if text
+        )
+        Path(f"{base}.answer").write_text(f"{said}exit {status}\n")
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             with suppress(OSError):  # nobody reads: the client was killed, or has not come that far
                 done = os.open(f"{base}.done", os.O_WRONLY | os.O_NONBLOCK)
-                os.write(done, f"{status}\n".encode())
+                os.write(done, b"\n")
                 os.close(done)
                 return
             if not Path(f"/proc/{client}").exists():
