@@ -124,6 +124,12 @@ def test_releases_and_files_are_for_their_owner_alone(send, root):
     assert {(root / name).stat().st_mode & 0o777 for name in ("files", "releases")} == {0o700}
 
 
+def test_containers_may_read_its_content_whatever_the_umask_of_the_login(send, root):
+    assert send(TOOLS, before="umask 077; ").ok
+    assert (root / "files/bb22/deep").stat().st_mode & 0o777 == 0o755
+    assert (root / "files/bb22").stat().st_mode & 0o777 == 0o755
+
+
 def test_the_record_beside_it_reads_back(send, root):
     send()
     assert Release.from_json((root / "releases" / RELEASE.id / "release.json").read_text()) == RELEASE

@@ -13,6 +13,7 @@ MACHINE = (
     '{"docker":"26.1.5+dfsg1","architecture":"x86_64","cpus":4}\n/var/lib/docker\n2.26.1-4\n1767225600.123456789\n'
     "/opt/shop/production\noverlay 1000 400 600 40% /\n/var/lib/docker\noverlay 9000 4000 5000 40% /var\n"
 )
+LONG = "longer than a line of base64 is " * 5
 CONTAINER = {
     "id": "abc",
     "name": "/shop-api-2",
@@ -136,7 +137,9 @@ def root(tmp_path):
 def test_the_state_of_a_server_is_read_from_its_files(root, shell):
     for name in ("r1", "r2"):
         (root / "releases" / name).mkdir(parents=True)
-        (root / "releases" / name / "release.json").write_text(f'{{"id": "{name}",\n "odd": "tab\\t ünd"}}\n')
+        (root / "releases" / name / "release.json").write_text(
+            f'{{"id": "{name}",\n "odd": "tab\\t ünd {LONG}"}}\n'
+        )
     (root / "releases" / "r2" / "compose.yaml").write_text("name: shop\n")
     (root / "current").symlink_to("releases/r2")
     (root / "fence").write_text("7 run-1\n")
@@ -147,7 +150,7 @@ def test_the_state_of_a_server_is_read_from_its_files(root, shell):
     (root / "locks" / "change" / "holder.json").write_text('{"run_id": "run-1"}\n')
     found = state_of(root.parents[1], shell)
     assert found.current == "r2"
-    assert found.releases["r1"] == '{"id": "r1",\n "odd": "tab\\t ünd"}\n'
+    assert found.releases["r1"] == f'{{"id": "r1",\n "odd": "tab\\t ünd {LONG}"}}\n'
     assert found.compose_yaml == "name: shop\n"
     assert (found.fence_token, found.fence_run) == (7, "run-1")
     assert found.files == {"aa11"}
