@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from ops.commands import Command, quote
 from ops.config.dotenv import compose_form
+from ops.deploy.commit import image_tag
 from ops.engines.compose import compose_yaml, dotenv_values
 from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
@@ -82,11 +83,13 @@ def upload(
     )
 
 
-def discard(release: str, layout: Layout, fresh_files: frozenset[str]) -> Command:
-    """Return the command that removes an uploaded release and the content that came with it."""
+def discard(release: Release, layout: Layout, fresh_files: frozenset[str]) -> Command:
+    """Return the command that removes an uploaded release, the content that came with it, and its images' own names."""
     folders = " ".join(quote(f"files/{digest}") for digest in sorted(fresh_files))
+    tags = " ".join(quote(image_tag(release, service)) for service in release.services)
     return Command(
-        f"cd {quote(layout.root)} && rm -rf {quote(f'releases/{release}')} {folders}",
-        changes=f"release {release}",
-        title=f"remove releases/{release}",
+        f"docker image rm {tags} >/dev/null 2>&1; "  # there are none before the commit
+        f"cd {quote(layout.root)} && rm -rf {quote(f'releases/{release.id}')} {folders}",
+        changes=f"release {release.id}",
+        title=f"remove releases/{release.id}",
     )

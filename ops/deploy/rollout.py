@@ -165,7 +165,8 @@ class Rollout:
         begun = self._begun.get(name)
         seconds = round(time.monotonic() - begun, 3) if begun else None
         previous = self.came_from.get(name)
-        serving = self.run.release if result in ("changed", "unchanged") else previous
+        own = self.releases[name].id if name in self.releases else self.run.release
+        serving = own if result in ("changed", "unchanged") else previous
         self.results[name] = Target("host", result, previous, serving, seconds)
 
     def touch(self, name: str) -> bool:
@@ -341,7 +342,10 @@ class Rollout:
             name = host.name
             facts = self.surveys[name].facts
             if release not in (facts.current, self.came_from.get(name)) and release not in facts.releases:
-                host.run(discard(release, run.layout, frozenset(self.releases[name].files) - facts.files))
+                own = self.releases[name]
+                result = host.run(discard(own, run.layout, frozenset(own.files) - facts.files))
+                if not result.ok:
+                    raise OpsError(result.last_lines, target=name)
 
         hosts = run.with_cancellation(cancellation)
         answers = each({name: hosts[name] for name in self.uploaded if name not in run.lost}, remove)

@@ -6,6 +6,7 @@ import pytest
 from standin.server import Session
 from standin.stack import Listener
 
+from ops.deploy.deploying import Seams
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, Unreachable
 
 MIGRATE = '[migrate]\nservice = "web"\ncommand = ["manage", "migrate"]\n\n[services.nginx]'
@@ -56,9 +57,7 @@ class TestBeforeAnyChange:
         release = pair.current("web1")
         releases = pair.path("web2", "releases")
         session = Session()
-        session.on(
-            "^write /srv", lambda: releases.rename(releases.with_name("away")) if releases.exists() else None
-        )
+        session.on("^write /srv", lambda: releases.rename(releases.with_name("away")), host="web2")
         error = fails(pair, session=session)
         assert (type(error), error.target) == (FailedUnchanged, "web2")
         releases.with_name("away").rename(releases)
@@ -77,7 +76,7 @@ class TestBeforeAnyChange:
         def gone():
             raise Unreachable("no route", target="web2")
 
-        session.on("^docker info", lambda: gone() if session.seen[-1][0] == "web2" else None)
+        session.on("^docker info", gone, host="web2")
         error = fails(pair, session=session)
         assert error.exit_code == 6
         as_before(pair, release)
@@ -97,6 +96,17 @@ class TestBeforeAnyChange:
         error = fails(single, environment="staging")
         assert error.exit_code == 1
         assert single.releases("web1", "staging") == [release]
+
+    def test_a_backup_that_fails(self, single):
+        def backup():
+            raise FailedUnchanged("the storage is full")
+
+        single.edit("ops.toml", "keep_releases = 3", "keep_releases = 3\nbackup_before_deploy = true")
+        release = single.current("web1", "staging")
+        error = fails(single, environment="staging", seams=Seams(backup=backup))
+        assert (error.exit_code, str(error)) == (1, "the storage is full")
+        assert single.releases("web1", "staging") == [release]
+        assert not [call for call in single.web1.docker.calls if " up " in call]
 
 
 class TestRolledBack:
@@ -147,6 +157,9 @@ class TestRolledBack:
     def test_a_release_that_cannot_be_made_current(self, pair):
         pair.web2.docker.breaks(r"^tag .*shop/web", (1, "", "daemon is away\n"), times=1)
         self.rolled_back(pair, "the release could not be made current: daemon is away")
+        for name, server in pair.servers.items():
+            kept = {tag.rpartition(":")[2] for tag in server.docker.tags if tag.startswith("opsbook/")}
+            assert kept == {pair.current(name)}
 
     def test_what_nobody_expected(self, pair, monkeypatch):
         monkeypatch.setattr("ops.deploy.rollout.smoke", lambda *arguments: 1 / 0)
@@ -251,13 +264,16 @@ class TestLost:
         session = Session()
         state = {"gone": False}
 
+        def begin():
+            state["gone"] = True
+            raise Unreachable("the connection broke", target="web2")
+
         def watch():
-            host, title = session.seen[-1]
-            if host == "web2" and (state["gone"] or title.startswith("docker compose up")):
-                state["gone"] = every
+            if state["gone"] and every:
                 raise Unreachable("the connection broke", target="web2")
 
-        session.on("", watch)
+        session.on("", watch, host="web2")
+        session.on("^docker compose up", lambda: None if state["gone"] else begin(), host="web2")
         return session
 
     def test_by_default_the_others_go_back_and_a_person_is_asked(self, pair):

@@ -72,6 +72,16 @@ def test_every_server_goes_to_a_release_of_its_own(pair):
     assert images(pair, "web1") == images(pair, "web2") == {"1"}
 
 
+def test_servers_that_had_different_releases_go_each_to_its_own(pair):
+    pair.deploy("2", servers=("web2",))
+    own = {name: pair.current(name) for name in pair.servers}
+    pair.deploy("3")
+    outcome = pair.rollback()
+    assert {name: pair.current(name) for name in pair.servers} == own
+    assert {name: target.release for name, target in outcome.targets.items()} == own
+    assert [images(pair, name) for name in pair.servers] == [{"1"}, {"2"}]
+
+
 def test_a_release_can_be_named(shop):
     shop.deploy("3", environment="staging")
     back(shop, to=shop.first)

@@ -57,11 +57,11 @@ class Session:
         self.thawed = threading.Event()
         self.thawed.set()
         self.seen: list[tuple[str, str]] = []
-        self._triggers: list[tuple[re.Pattern[str], Callable[[], object]]] = []
+        self._triggers: list[tuple[str, re.Pattern[str], Callable[[], object]]] = []
 
-    def on(self, pattern: str, action: Callable[[], object]) -> None:
-        """Call an action before each command whose title or script matches; it may raise."""
-        self._triggers.append((re.compile(pattern), action))
+    def on(self, pattern: str, action: Callable[[], object], *, host: str = "") -> None:
+        """Call an action before each command, of one host or of all, whose title or script matches; it may raise."""
+        self._triggers.append((host, re.compile(pattern), action))
 
     def kill(self) -> None:
         """End this operator's process, as SIGKILL does."""
@@ -72,8 +72,8 @@ class Session:
         """Note a command; raises Killed once the process is dead."""
         self.alive()
         self.seen.append((host, command.shown))
-        for pattern, action in self._triggers:
-            if pattern.search(command.title) or pattern.search(command.script):
+        for name, pattern, action in self._triggers:
+            if name in ("", host) and (pattern.search(command.title) or pattern.search(command.script)):
                 action()
         self.alive()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ops.config import Settings, Version, load
-from ops.deploy.deploying import DeployOptions, deploy
+from ops.deploy.deploying import DeployOptions, Seams, deploy
 from ops.deploy.rolling_back import RollbackOptions, rollback
 from ops.hosts import Host
 from ops.outcomes import Outcome
@@ -181,6 +181,7 @@ class Shop:
         session: Session | None = None,
         interruption: Interruption | None = None,
         listener: Listener | None = None,
+        seams: Seams | None = None,
         **options: object,
     ) -> Outcome:
         """Deploy a version as an operator of their own."""
@@ -192,6 +193,7 @@ class Shop:
             DeployOptions(**options),  # type: ignore[arg-type]
             listener or Listener(),
             interruption,
+            seams,
         )
 
     def rollback(
