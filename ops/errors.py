@@ -102,7 +102,7 @@ class Unreachable(OpsError):
 
 
 class Interrupted(OpsError):
-    """A person or the system stopped the run, and it was rolled back (130 for SIGINT, 143 for SIGTERM)."""
+    """A person or the system stopped the run, and it was rolled back (130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP)."""
 
     exit_code = 130
 

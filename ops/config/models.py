@@ -68,9 +68,11 @@ class Server(Model):
 class Health(Model):
     """How a fresh container is known to be good."""
 
-    kind: Literal["auto", "http", "tcp", "docker", "running"] = Field(
+    kind: Literal["auto", "http", "tcp", "docker", "running", "completed"] = Field(
         default="auto",
-        description="`auto`: http where a path is given, tcp where a port is, else docker where the image or the compose file has a healthcheck, else running.",
+        description="`auto`: http where a path is given, tcp where a port is, completed where another service waits for its end "
+        "(`service_completed_successfully`), else docker where the image or the compose file has a healthcheck, else running. "
+        "`completed`: it is good once it ended with exit code 0.",
     )
     path: str = Field(default="", description="Path for http; any status from 200 to 399 passes.")
     port: Port | None = Field(
@@ -84,7 +86,8 @@ class Health(Model):
     soak: float = Field(
         default=0.0,
         ge=0,
-        description="Seconds that it is watched after that; a restart or a failed probe sends the release back.",
+        description="Seconds that it is watched after that; a restart or a failed probe sends the release back. "
+        "Behind a proxy twice: before any request goes there, and at work with the old in reserve.",
     )
 
 

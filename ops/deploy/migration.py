@@ -5,6 +5,7 @@ from __future__ import annotations
 from ops.deploy.planning import switch_for
 from ops.deploy.rollout import Rollout, raise_all
 from ops.engines.compose import one_off
+from ops.engines.release import fits
 from ops.errors import Locked, NeedsPerson, OpsError, UsageError
 from ops.hosts import Host
 from ops.hosts.fleet import each
@@ -76,7 +77,8 @@ def _start_support(rollout: Rollout, service: str) -> None:
         absent = [
             other
             for other in needed
-            if other in release.services and not any(c.running for c in view.of(other))
+            if other in release.services
+            and not any(c.running or fits(release.services[other], c) for c in view.of(other))
         ]
         if absent:
             starts[name] = plan_switch(release, switch_for(rollout.settings, release), view, only=absent)

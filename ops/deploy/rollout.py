@@ -131,7 +131,8 @@ class Rollout:
         outcome = self.outcome()
         self._tell(outcome, failure.exit_code, str(failure))
         failure.outcome = replace(outcome, warnings=tuple(run.warnings))
-        event = {3: "rolled_back", 130: "interrupted", 143: "interrupted"}.get(failure.exit_code, "failed")
+        event = "rolled_back" if failure.exit_code == RolledBack.exit_code else "failed"
+        event = "interrupted" if isinstance(failure, Interrupted) else event
         end = run.abandon if self._between else run.finish
         end(event, failure.exit_code, str(failure))
         return failure

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ops.config import Settings
 from ops.deploy.survey import current_release, layout_of, survey
+from ops.engines.release import fits
 from ops.errors import OpsError
 from ops.hosts import Host
 from ops.runs.journal import Entry, parse_journal, read_journal
@@ -77,7 +78,7 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
         services = []
         for spec in release.scaled().services.values():
             containers = [c for c in found.facts.containers if c.service == spec.name]
-            good = [c for c in containers if c.running and c.config == spec.config]
+            good = [c for c in containers if fits(spec, c)]
             other = len(containers) - len(good)
             note = f"{other} container(s) not as the release says" if other else ""
             health = ", ".join(sorted({c.health for c in containers if c.health})) or "-"

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ops.engines.facts import Container
 from ops.errors import ConfigError
 
-__all__ = ["HealthSpec", "ProxySpec", "Release", "ServiceSpec", "config_hash", "config_variable"]
+__all__ = ["HealthSpec", "ProxySpec", "Release", "ServiceSpec", "config_hash", "config_variable", "fits"]
 
 
 @dataclass(frozen=True)
@@ -150,3 +151,9 @@ def config_variable(service: str) -> str:
     return "OPS_CONFIG_" + "".join(
         c.upper() if c.islower() or c.isdigit() else f"_{ord(c):02X}" for c in service
     )
+
+
+def fits(spec: ServiceSpec, container: Container) -> bool:
+    """Return whether a container is as its service defines it: it runs, or where it has an end, it ended well."""
+    ended_well = spec.health.kind == "completed" and container.state == "exited" and container.exit_code == 0
+    return container.config == spec.config and (container.running or ended_well)

@@ -234,11 +234,12 @@ class Environment:
 
     @contextmanager
     def _masked(self) -> Iterator[None]:
-        """No error leaves with a secret in it, whatever a command on a server wrote."""
+        """No error leaves with a secret in it, whatever a command on a server wrote; each says what it is about."""
         try:
             yield
         except OpsError as error:
             error.mask(self.settings.redactor)
+            error.outcome = error.outcome or Outcome("", self.settings.stack, self.settings.environment)
             raise
 
     def _version(

@@ -56,7 +56,7 @@ def wait_healthy(
         young = [c for c in wanted if _blind(c, health) and looked - since.setdefault(c.id, looked) < steady]
         for identity, fault in results.items():
             passed[identity] = passed.get(identity, 0) + 1 if fault is None else 0
-        needed = 1 if health.kind in ("docker", "running") else health.passes
+        needed = health.passes if health.kind in ("http", "tcp") else 1
         if len(wanted) >= spec.replicas and not young and all(passed[c.id] >= needed for c in wanted):
             return seen
         if time.monotonic() > deadline:
@@ -64,7 +64,7 @@ def wait_healthy(
         cancellation.wait(health.interval)
         failing = any(results.values()) or len(wanted) < spec.replicas
         slow = time.monotonic() - looked > LOOK_EVERY
-        if (failing and (health.kind in ("docker", "running") or slow)) or (young and slow):
+        if (failing and (health.kind not in ("http", "tcp") or slow)) or (young and slow):
             seen = _look(host, project)
             looked = time.monotonic()
 
@@ -107,6 +107,8 @@ def soak(
 
 def probe(host: Host, container: Container, health: HealthSpec) -> str | None:
     """Probe one container once; return None when it passes, else the reason in a few words."""
+    if health.kind == "completed":
+        return None if container.state == "exited" else f"it is {container.state}, not at its end"
     if health.kind in ("docker", "running"):
         if container.health and health.kind == "docker":
             return None if container.health == "healthy" else f"Docker's healthcheck says {container.health}"
@@ -147,6 +149,8 @@ def _stop_at_crash(
     host: Host, spec: ServiceSpec, containers: Sequence[Container], baseline: Mapping[str, int]
 ) -> None:
     for container in containers:
+        if spec.health.kind == "completed" and container.state == "exited" and container.exit_code == 0:
+            continue
         crashed = container.state in ("exited", "dead", "restarting") or container.restarts > baseline.get(
             container.id, 0
         )

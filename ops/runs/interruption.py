@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run goes on: the first ends the waiting, the second ends the way back as well."""
+"""Signals while a run goes on: the first ends the waiting, the second ends the way back as well."""
 
 from __future__ import annotations
 
@@ -42,11 +42,17 @@ class Interruption:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle both signals in the block; outside the main thread nothing is changed."""
+        """Handle SIGINT, SIGTERM and SIGHUP in the block; outside the main thread nothing is changed.
+
+        A SIGHUP that the caller ignores (nohup) stays ignored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._take) for number in numbers}
         try:
             yield
         finally:
@@ -58,6 +64,6 @@ class Interruption:
             self.number = number
             if not self._deferred:
                 self.cancellation.cancel()
-        else:
+        elif number != signal.SIGHUP:  # a terminal that closes sends it twice, by the kernel and by the shell
             self.twice = True
             self.cancellation.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ops.engines.compose import up
-from ops.engines.release import ServiceSpec
+from ops.engines.release import ServiceSpec, fits
 from ops.strategies.context import Switch
 from ops.strategies.steps import Act, Gate, Soak, Step, View
 
@@ -34,7 +34,10 @@ def recreate(specs: Sequence[ServiceSpec], switch: Switch) -> tuple[Step, ...]:
     steps: list[Step] = [
         Act(f"start {', '.join(names)}", lambda view: (command,), refresh=True, expect=expect)
     ]
-    steps += [Gate(f"wait until {spec.name} is healthy", spec) for spec in specs if spec.replicas]
+    for spec in specs:
+        if spec.replicas:
+            good = "has ended well" if spec.health.kind == "completed" else "is healthy"
+            steps.append(Gate(f"wait until {spec.name} {good}", spec))
     steps += [
         Soak(f"watch {spec.name} for {spec.health.soak:g} s", spec) for spec in specs if spec.health.soak
     ]
@@ -42,6 +45,6 @@ def recreate(specs: Sequence[ServiceSpec], switch: Switch) -> tuple[Step, ...]:
 
 
 def settled(spec: ServiceSpec, view: View) -> bool:
-    """Return whether a service already runs as defined."""
+    """Return whether a service already runs, or has run to its end, as defined."""
     found = view.of(spec.name)
-    return len(found) == spec.replicas and all(c.running and c.config == spec.config for c in found)
+    return len(found) == spec.replicas and all(fits(spec, c) for c in found)

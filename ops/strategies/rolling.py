@@ -78,10 +78,11 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
                 leaving,
             )
         )
-    if proxy is not None:
-        steps += _turn(spec, switch, proxy, live=live, started=missing, leaving=leaving)
-    elif spec.health.soak and missing:
+    if spec.health.soak and missing:
+        # What crashes without any request is found before there is one: nginx never repeats a write that was in hand.
         steps.append(Soak(f"watch {spec.name} for {spec.health.soak:g} s", spec, leaving))
+    if proxy is not None and live:
+        steps += _turn(spec, switch, proxy, started=missing, leaving=leaving)
     if live:
         steps.append(
             Act(
@@ -97,12 +98,12 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
 
 
 def _turn(
-    spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, live: int, started: int, leaving: frozenset[str]
+    spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, started: int, leaving: frozenset[str]
 ) -> list[Step]:
     """Turn the proxy from old to new in two reloads: right after one, nginx has not yet resolved a new name."""
     steps: list[Step] = []
     soak = spec.health.soak if started else 0.0
-    if live and started:
+    if started:
         steps.append(
             Act(
                 f"proxy: old and new {spec.name}",
@@ -110,8 +111,6 @@ def _turn(
             )
         )
         steps.append(Pause("let nginx resolve the new names", proxy.settle))
-    if not live:
-        return [Soak(f"watch {spec.name} for {soak:g} s", spec)] if soak else []
     title = (
         f"proxy: new {spec.name} only" if started else f"proxy: without the {spec.name} containers that go"
     )
@@ -119,7 +118,7 @@ def _turn(
         Act(title, _write(spec, switch, proxy, lambda stay, go: (stay, go if soak else ())), note=WORKERS)
     )
     if soak:
-        steps.append(Soak(f"watch {spec.name} for {soak:g} s, the old in reserve", spec, leaving))
+        steps.append(Soak(f"watch {spec.name} at work for {soak:g} s, the old in reserve", spec, leaving))
         steps.append(
             Act(
                 f"proxy: without the old {spec.name}",

@@ -9,9 +9,10 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -20,7 +21,10 @@ from invoke.tasks import task as invoke_task
 from ops.errors import OpsError, UsageError
 from ops.outcomes import Outcome
 
-__all__ = ["Answer", "confirm", "document", "explain", "task"]
+if TYPE_CHECKING:
+    from ops.config import Settings
+
+__all__ = ["Answer", "about", "confirm", "confirm_as_configured", "document", "explain", "task"]
 
 FORMAT = 1
 
@@ -76,8 +80,8 @@ def task(
 
 def document(answer: Answer, action: str, error: OpsError | None = None, code: int = 0) -> str:
     """Return the JSON document of a task: every field of the design, unknown ones null."""
-    outcome = answer.outcome or Outcome(action=action, stack="", environment="")
-    fields = _plain(outcome)
+    outcome = answer.outcome or Outcome(action, stack="", environment="")
+    fields = _plain(outcome if outcome.action else dataclasses.replace(outcome, action=action))
     assert isinstance(fields, dict)
     head = {"format": FORMAT, "ok": code == 0, "exit_code": code}
     fields = {key: (None if value == "" else value) for key, value in fields.items()}
@@ -92,6 +96,11 @@ def document(answer: Answer, action: str, error: OpsError | None = None, code: i
     return json_module.dumps(
         head | fields | {"data": _plain(answer.data), "error": told}, indent=2, ensure_ascii=False
     )
+
+
+def about(settings: Settings) -> Outcome:
+    """Return the head of the document of a task that only looked: of which stack, in which environment."""
+    return Outcome("", settings.stack, settings.environment)
 
 
 def explain(error: OpsError) -> str:
@@ -122,12 +131,24 @@ def confirm(question: str, expected: str, *, yes: bool) -> None:
         raise UsageError("not confirmed; nothing was done")
 
 
+def confirm_as_configured(settings: Settings, question: str, *, yes: bool, always: bool = False) -> None:
+    """Ask as `confirm` of ops.toml says: not at all (but with `always`), for a yes, or for the environment's name.
+
+    Raises UsageError as `confirm` does.
+    """
+    if settings.config.confirm == "name":
+        confirm(f"{question} Type the environment's name:", settings.environment, yes=yes)
+    elif always or settings.config.confirm == "yes":
+        confirm(f"{question} (yes)", "yes", yes=yes)
+
+
 def _fail(error: OpsError, as_json: bool, action: str, code: int | None = None) -> None:
     status = error.exit_code if code is None else code
     if as_json:
         _print(document(Answer(outcome=error.outcome), action, error, status))
     else:
-        print(explain(error), file=sys.stderr)
+        with suppress(OSError):  # the terminal is gone; the exit code still tells
+            print(explain(error), file=sys.stderr, flush=True)
     raise Exit(code=status)
 
 

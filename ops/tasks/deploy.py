@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from ops.outcomes import Outcome
-from ops.tasks.boundary import Answer, confirm, task
+from ops.tasks.boundary import Answer, about, confirm, confirm_as_configured, task
 from ops.tasks.options import helps, names
 
 if TYPE_CHECKING:
@@ -45,7 +44,8 @@ def deploy(
     if dry_run:
         return _plan(env, version, stack, servers, allow_dirty)
     target = _environment(env, stack)
-    _confirm(target, f"Deploy {version or 'the default version'} to {target.settings.environment}?", yes)
+    question = f"Deploy {version or 'the default version'} to {target.settings.environment}?"
+    confirm_as_configured(target.settings, question, yes=yes)
     with _reporter(target, json, quiet) as reporter:
         outcome = target.deploy(
             version or None,
@@ -109,11 +109,11 @@ def rollback(
             print(text)
         if found.migrated_since:
             confirm("Go back although the database schema does not? (yes)", "yes", yes=yes)
-        _confirm(target, f"Roll back {target.settings.environment}?", yes)
+        confirm_as_configured(target.settings, f"Roll back {target.settings.environment}?", yes=yes)
 
     if dry_run:
         found = target.rollback_plan(to or None, servers=names(servers), state_host=state_host or None)
-        return Answer(rollback_text(found), data=found)
+        return Answer(rollback_text(found), data=found, outcome=about(target.settings))
     with _reporter(target, json, quiet, late=True) as reporter:
         outcome = target.rollback(
             to or None,
@@ -134,9 +134,11 @@ def status(
     """Show which release serves on each server; exit 1 when something is off."""
     from ops.tasks.showing import status_text
 
-    found = _environment(env, stack).status(state_host=state_host or None)
-    about = Outcome("deploy.status", found.stack, found.environment)
-    return Answer(status_text(found), data=found, outcome=about, exit_code=0 if found.agree else 1)
+    target = _environment(env, stack)
+    found = target.status(state_host=state_host or None)
+    data = {"agree": found.agree, **vars(found)}
+    code = 0 if found.agree else 1
+    return Answer(status_text(found), data=data, outcome=about(target.settings), exit_code=code)
 
 
 @task(help=helps("env", "stack", "state_host", "json", limit="How many runs."))
@@ -146,8 +148,9 @@ def history(
     """List the runs, the newest first."""
     from ops.tasks.showing import history_text
 
-    entries = _environment(env, stack).history(state_host=state_host or None)
-    return Answer(history_text(entries, limit), data=entries)
+    target = _environment(env, stack)
+    entries = target.history(state_host=state_host or None)
+    return Answer(history_text(entries, limit), data=entries, outcome=about(target.settings))
 
 
 @task(help=helps("env", "stack", "state_host", "yes", "json", force="Also when its holder seems to live."))
@@ -169,7 +172,7 @@ def unlock(
         if holder
         else "There was no lock."
     )
-    return Answer(text, data=holder)
+    return Answer(text, data=holder, outcome=about(target.settings))
 
 
 def _plan(env: str, version: str, stack: str, servers: str, allow_dirty: bool) -> Answer:
@@ -177,22 +180,13 @@ def _plan(env: str, version: str, stack: str, servers: str, allow_dirty: bool) -
 
     target = _environment(env, stack)
     found = target.plan(version or None, servers=names(servers), allow_dirty=allow_dirty)
-    return Answer(target.settings.redactor(plan_text(found)), data=found)
+    return Answer(target.settings.redactor(plan_text(found)), data=found, outcome=about(target.settings))
 
 
 def _environment(env: str, stack: str) -> Environment:
     from ops.environments import environment
 
     return environment(env or None, stack=stack or None)
-
-
-def _confirm(target: Environment, question: str, yes: bool) -> None:
-    """Ask as ops.toml's `confirm` says."""
-    wanted = target.settings.config.confirm
-    if wanted == "yes":
-        confirm(f"{question} (yes)", "yes", yes=yes)
-    elif wanted == "name":
-        confirm(f"{question} Type the environment's name:", target.settings.environment, yes=yes)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class Lines:
         return
 
     def _print(self, text: str) -> None:
-        with self._lock, suppress(BrokenPipeError):  # who listened has left; the run goes on without
+        with self._lock, suppress(OSError):  # who listened has left; the run goes on without
             print(f"{time.monotonic() - self._begun:6.1f} s  {self._redact(text)}", flush=True)
 
 
@@ -80,7 +80,7 @@ class Live:
         self._live.start()
 
     def phase(self, phase: Phase) -> None:
-        with self._lock:
+        with self._lock, suppress(OSError):  # a terminal that was closed must not stop the way back
             if self._phase:
                 self._console.print(f"  [green]✓[/green] {self._phase}")
             self._phase = PHASES[phase]
@@ -97,11 +97,12 @@ class Live:
     def say(self, text: str) -> None:
         from rich.text import Text
 
-        with self._lock:
+        with self._lock, suppress(OSError):
             self._console.print(Text(self._redact(text), style="yellow"))
 
     def close(self) -> None:
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
 
     def _draw(self) -> Any:
         from rich.spinner import Spinner

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from ops.tasks.boundary import Answer, confirm, task
+from ops.tasks.boundary import Answer, about, confirm, task
 from ops.tasks.options import helps
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def trust(
         )
         return True
 
-    found = _environment(env, stack).trust((server,) if server else (), replace=replace, agree=agree)
+    target = _environment(env, stack)
+    found = target.trust((server,) if server else (), replace=replace, agree=agree)
     lines = [
         f"{one.server}: {one.fingerprint} ({one.kind}) {'recorded in ' + one.file if one.recorded else 'is known'}"
         for one in found
     ]
-    return Answer("\n".join(lines), data=found)
+    return Answer("\n".join(lines), data=found, outcome=about(target.settings))
 
 
 @task(help=helps(*_WHICH))
@@ -53,7 +54,8 @@ def check(
     c: Context, env: str = "", stack: str = "", server: str = "", json: bool = False, quiet: bool = False
 ) -> Answer:
     """Look at what servers have and lack for a deploy; exit 1 when something is missing, 6 when one does not answer."""
-    found = _environment(env, stack).check_servers((server,) if server else ())
+    target = _environment(env, stack)
+    found = target.check_servers((server,) if server else ())
     lines = []
     for one in found:
         if one.reachable:
@@ -68,7 +70,7 @@ def check(
     if all(one.good for one in found):
         lines.append("Ready.")
     code = 6 if not all(one.reachable for one in found) else 0 if all(one.good for one in found) else 1
-    return Answer("\n".join(lines), data=found, exit_code=code)
+    return Answer("\n".join(lines), data=found, outcome=about(target.settings), exit_code=code)
 
 
 @task(help=helps(*_WHICH, "dry_run", "yes"))
@@ -90,7 +92,7 @@ def prepare(
             print(_told(planned, "would"))
         confirm("Do this? (yes)", "yes", yes=yes)
         planned = target.prepare_servers((server,) if server else (), dry_run=False)
-    return Answer(_told(planned, "would" if dry_run else "did"), data=planned)
+    return Answer(_told(planned, "would" if dry_run else "did"), data=planned, outcome=about(target.settings))
 
 
 def _told(found: tuple[Prepared, ...], word: str) -> str:

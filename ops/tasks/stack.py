@@ -9,7 +9,7 @@ from invoke.context import Context
 
 from ops.errors import Interrupted, UsageError
 from ops.outcomes import Outcome
-from ops.tasks.boundary import Answer, confirm, task
+from ops.tasks.boundary import Answer, about, confirm, confirm_as_configured, task
 from ops.tasks.options import helps, names
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["down", "exec_", "logs", "ps", "remove", "restart", "scale", "up"]
 
-_CHANGE = ("env", "stack", "wait", "json", "quiet")
+_CHANGE = ("env", "stack", "wait", "yes", "json", "quiet")
 
 
 @task(help=helps("env", "stack", "json"))
@@ -30,8 +30,7 @@ def ps(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer
     rows = target.processes()
     head = [["server", "container", "state", "health", "restarts", "image"]]
     lines = [[r.server, r.container, r.state, r.health, str(r.restarts), r.image] for r in rows]
-    about = Outcome("stack.ps", target.settings.stack, target.settings.environment)
-    return Answer(table(head + lines), data=rows, outcome=about)
+    return Answer(table(head + lines), data=rows, outcome=about(target.settings))
 
 
 @task(
@@ -60,13 +59,21 @@ def logs(
 
 @task(help=helps(*_CHANGE))
 def up(
-    c: Context, env: str = "", stack: str = "", wait: int = 0, json: bool = False, quiet: bool = False
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    wait: int = 0,
+    yes: bool = False,
+    json: bool = False,
+    quiet: bool = False,
 ) -> Answer:
     """Start what is stopped or missing of the release that serves."""
-    return _changed(env, stack, json, quiet, lambda target, reporter: target.up(wait=wait, reporter=reporter))
+    target = _environment(env, stack)
+    _ask(target, "Start what is missing of {}?", yes)
+    return _changed(target, json, quiet, lambda reporter: target.up(wait=wait, reporter=reporter))
 
 
-@task(help=helps(*_CHANGE, "yes"))
+@task(help=helps(*_CHANGE))
 def down(
     c: Context,
     env: str = "",
@@ -77,10 +84,9 @@ def down(
     quiet: bool = False,
 ) -> Answer:
     """Stop the stack and remove its containers; volumes and releases stay."""
-    confirm(f"Take {stack or 'the stack'} down in {env}? Nothing serves then. (yes)", "yes", yes=yes)
-    return _changed(
-        env, stack, json, quiet, lambda target, reporter: target.down(wait=wait, reporter=reporter)
-    )
+    target = _environment(env, stack)
+    _ask(target, "Take down {}? Nothing serves then.", yes, always=True)
+    return _changed(target, json, quiet, lambda reporter: target.down(wait=wait, reporter=reporter))
 
 
 @task(help=helps(*_CHANGE, service="Services, with commas between (default: all)."))
@@ -90,14 +96,14 @@ def restart(
     stack: str = "",
     service: str = "",
     wait: int = 0,
+    yes: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Restart services where they run; requests in flight may be lost."""
-    chosen = names(service)
-    return _changed(
-        env, stack, json, quiet, lambda target, reporter: target.restart(chosen, wait=wait, reporter=reporter)
-    )
+    target, chosen = _environment(env, stack), names(service)
+    _ask(target, f"Restart {', '.join(chosen) or 'all services'} of {{}}?", yes)
+    return _changed(target, json, quiet, lambda reporter: target.restart(chosen, wait=wait, reporter=reporter))
 
 
 @task(help=helps(*_CHANGE, "service", replicas="Containers on each server that runs it."))
@@ -108,6 +114,7 @@ def scale(
     service: str = "",
     replicas: int = -1,
     wait: int = 0,
+    yes: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
@@ -116,12 +123,10 @@ def scale(
         raise UsageError(
             "--service and --replicas are needed", next_step="inv stack.scale --service api --replicas 4"
         )
+    target = _environment(env, stack)
+    _ask(target, f"Run {service} of {{}} {replicas} times on each of its servers?", yes)
     return _changed(
-        env,
-        stack,
-        json,
-        quiet,
-        lambda target, reporter: target.scale(service, replicas, wait=wait, reporter=reporter),
+        target, json, quiet, lambda reporter: target.scale(service, replicas, wait=wait, reporter=reporter)
     )
 
 
@@ -140,7 +145,7 @@ def exec_(
     return Answer(exit_code=_environment(env, stack).execute(service, command, server=server or None))
 
 
-@task(help=helps(*_CHANGE, "yes", volumes="Remove the data volumes as well; the data is gone then."))
+@task(help=helps(*_CHANGE, volumes="Remove the data volumes as well; the data is gone then."))
 def remove(
     c: Context,
     env: str = "",
@@ -159,7 +164,7 @@ def remove(
         f"Remove {target.settings.stack} from {name}: {what}. Type the environment's name:", name, yes=yes
     )
     return _changed(
-        env, stack, json, quiet, lambda t, reporter: t.remove(volumes=volumes, wait=wait, reporter=reporter)
+        target, json, quiet, lambda reporter: target.remove(volumes=volumes, wait=wait, reporter=reporter)
     )
 
 
@@ -169,16 +174,19 @@ def _environment(env: str, stack: str) -> Environment:
     return environment(env or None, stack=stack or None)
 
 
-def _changed(
-    env: str, stack: str, json: bool, quiet: bool, call: Callable[[Environment, Reporter], Outcome]
-) -> Answer:
+def _ask(target: Environment, question: str, yes: bool, *, always: bool = False) -> None:
+    """Ask as ops.toml says; `{}` in the question stands for the stack and where it runs."""
+    where = f"{target.settings.stack} in {target.settings.environment}"
+    confirm_as_configured(target.settings, question.format(where), yes=yes, always=always)
+
+
+def _changed(target: Environment, json: bool, quiet: bool, call: Callable[[Reporter], Outcome]) -> Answer:
     from ops.tasks.live import reporter_for
     from ops.tasks.showing import outcome_text
 
-    target = _environment(env, stack)
     reporter = reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)
     try:
-        outcome = call(target, reporter)
+        outcome = call(reporter)
     finally:
         reporter.close()
     return Answer(outcome_text(outcome), outcome=outcome)

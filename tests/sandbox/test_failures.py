@@ -16,6 +16,7 @@ FAULTS = {
     "crash": ("exit code 7", "fatal: the setting colour is missing"),
     "sick": ("not healthy after 6 s: /health answers 503", "the queue does not answer"),
     "brief": ("exit code 9", "fatal: the cache ran over"),
+    "worn": ("exit code 9", "fatal: too many requests"),
     "wrong": ("smoke check", "the body lacks 'right'"),
 }
 
@@ -41,7 +42,7 @@ def traffic(*servers: str, post_share: float = 0.5) -> Traffic:
 
 @pytest.fixture(scope="module")
 def rolling(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """Version 1 on one server, two containers behind the proxy, watched for 4 s after each switch."""
+    """Version 1 on one server, two containers behind the proxy, watched for 4 s before and after each switch."""
     stack = tiny(tmp_path_factory.mktemp("rolling") / "tiny", emptied("web1"))
     stack.edit("ops.toml", lambda text: text.replace("timeout = 20, soak = 0", "timeout = 6, soak = 4"))
     stack.run("deploy", "--version", "1.0.0")
@@ -52,14 +53,16 @@ def rolling(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parity("D4")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_version_that_fails_is_rolled_back_and_nobody_notices(rolling: Stack, fault: str) -> None:
-    """Whether it crashes at start, stays unhealthy, crashes in the soak or fails its smoke check: no request is lost."""
+    """Whether it crashes at start, stays unhealthy, crashes in a soak or fails its smoke check: no request is lost."""
     before, first = containers("web1", PROJECT), current("web1")
     behave(rolling, fault)
-    # What a container has in hand when it crashes is asked of another one, but nginx never repeats a write.
-    load = traffic("web1", post_share=0.0 if fault == "brief" else 0.5)
+    # What a container has in hand when its traffic kills it is asked of another one, but nginx never repeats a write.
+    load = traffic("web1", post_share=0.0 if fault == "worn" else 0.5)
     document = rolling.json("deploy", "--version", f"2.0.0-{fault}", status=3)
     report = load.stop()
     assert report.failed == 0, told(report)
+    seen = report.by_version.get(f"2.0.0-{fault}", 0) > 0
+    assert seen == (fault in ("worn", "wrong")), "what crashes or sickens on its own never gets a request"
     error = document["error"]
     assert isinstance(error, dict)
     for part in FAULTS[fault]:

@@ -30,12 +30,18 @@ def end(status, text):
     os._exit(status)
 
 
+taken = []
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         url, size = urlsplit(self.path), int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(size).decode()
+        taken.append(url.path)
+        if FAULT == "worn" and len(taken) - taken.count("/health") > 40:
+            end(9, "fatal: too many requests")
         if url.path == "/slow":
             time.sleep(float(parse_qs(url.query)["seconds"][0]))
         status = 503 if (url.path, FAULT) == ("/health", "sick") else 200

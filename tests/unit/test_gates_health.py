@@ -107,6 +107,30 @@ class TestPasses:
         assert web.paths == ["/up", "/up"]
 
 
+class TestCompleted:
+    """A service that others wait to see end is good at its end, and only there."""
+
+    SERVICE = HealthSpec("completed", interval=0.01, timeout=5.0)
+
+    def test_it_is_waited_for_until_it_ended_well(self):
+        host = FakeHost("web1").expect(LOOK, stdout=looks(container()))
+        host.expect(LOOK, stdout=looks(container(state="exited")))
+        with host:
+            (found,) = wait(host, api(self.SERVICE), container())
+        assert found.state == "exited"
+
+    def test_one_that_ended_otherwise_crashed(self):
+        host = FakeHost("web1").expect(LOGS, stdout="no such table\n")
+        with host, pytest.raises(GateFailed, match="exit code 2"):
+            wait(host, api(self.SERVICE), container(state="exited", exit_code=2))
+
+    def test_one_that_does_not_end_is_too_late(self):
+        host = FakeHost("web1").allow(LOOK, stdout=looks(container())).allow(LOGS)
+        service = api(HealthSpec("completed", interval=0.01, timeout=0.1))
+        with pytest.raises(GateFailed, match="it is running, not at its end"):
+            wait(host, service, container())
+
+
 class TestCrash:
     """A crash ends the waiting at once."""
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run goes on."""
+"""Signals while a run goes on."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ def send(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_cancels_and_is_remembered(number):
     interruption = Interruption()
     with interruption.listening():
@@ -29,6 +29,25 @@ def test_the_second_signal_is_noticed_and_the_first_is_the_one_that_counts():
         send(signal.SIGTERM)
         send(signal.SIGINT)
     assert (interruption.number, interruption.twice) == (signal.SIGTERM, True)
+
+
+def test_a_terminal_that_closes_may_say_so_twice():
+    interruption = Interruption()
+    with interruption.listening():
+        send(signal.SIGHUP)
+        send(signal.SIGHUP)
+    assert (interruption.number, interruption.twice) == (signal.SIGHUP, False)
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing():
+    interruption = Interruption()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.listening():
+            send(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert interruption.number is None
 
 
 def test_the_way_back_has_a_cancellation_of_its_own():

@@ -33,6 +33,29 @@ def running(**configs):
     return tuple(container(c.service, config=configs.get(c.service, "new")) for c in RUNNING)
 
 
+class TestOnce:
+    """A service with an end, which others wait for."""
+
+    ONCE = spec("setup", health=HealthSpec("completed"))
+
+    def test_one_that_ended_well_is_settled(self):
+        assert settled(self.ONCE, View((container("setup", state="exited"),)))
+        assert not settled(self.ONCE, View((container("setup", state="exited", exit_code=1),)))
+        assert not settled(self.ONCE, View((container("setup", state="exited", config="old"),)))
+
+    def test_any_other_that_ended_is_not(self):
+        assert not settled(spec("api"), View((container("api", state="exited"),)))
+
+    def test_its_end_is_waited_for_before_the_next(self):
+        goal = release(self.ONCE, spec("api", depends_on=("setup",)))
+        assert titles(goal, switch=BARE) == [
+            "start setup",
+            "wait until setup has ended well",
+            "start api",
+            "wait until api is healthy",
+        ]
+
+
 class TestLevels:
     """Services in groups, each behind those that it depends on."""
 
