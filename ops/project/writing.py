@@ -12,6 +12,7 @@ from ops.project.survey import ServiceSurvey, Survey
 
 __all__ = ["Draft", "env_example", "ops_toml"]
 
+LIVE = ("production", "prod", "live")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -35,7 +36,7 @@ def ops_toml(draft: Draft) -> str:
     """Return the text of ops.toml."""
     parts = [_head(draft), _servers(draft), _secrets(draft), _persist(draft)]
     parts += [_service(service, draft.overlaid) for service in draft.survey.services]
-    parts += [_environment(name) for name in draft.environments]
+    parts += [_environment(name, draft) for name in draft.environments]
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part))) + "\n"
 
 
@@ -56,9 +57,9 @@ def _head(draft: Draft) -> Iterator[str]:
     if not _NAME.fullmatch(name):
         plain = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_") or "stack"
         yield f"stack = {_text(plain)}  # the folder's name cannot be a stack's name"
-    if draft.project:
+    if draft.project and _owner(draft) is None:
         yield f"project = {_text(draft.project)}  # {draft.project_reason}"
-    else:
+    elif not draft.project:
         yield f"# project = …  # {draft.project_reason}"
     if draft.files:
         yield f"files = {_list(draft.files)}  # not the names that are found without asking"
@@ -144,9 +145,18 @@ def _service(service: ServiceSurvey, overlaid: bool) -> Iterator[str]:
         yield "# health: no healthcheck to take it from; a port or `running` is watched"
 
 
-def _environment(name: str) -> Iterator[str]:
+def _owner(draft: Draft) -> str | None:
+    """Return the environment that the project's name belongs to, where there are several; two may share a server."""
+    if len(draft.environments) == 1:
+        return None
+    return next((name for name in draft.environments if name in LIVE), draft.environments[0])
+
+
+def _environment(name: str, draft: Draft) -> Iterator[str]:
     yield f"[environments.{name}]"
-    if name in ("production", "prod", "live"):
+    if draft.project and name == _owner(draft):
+        yield f"project = {_text(draft.project)}  # {draft.project_reason}; move it if it is another environment's"
+    if name in LIVE:
         yield 'confirm = "name"  # a change asks for the name of the environment'
 
 

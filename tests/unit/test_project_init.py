@@ -102,6 +102,18 @@ def test_the_name_in_the_compose_file_is_kept(folder, compose):
     assert made(folder, compose)["project"] == "shop"
 
 
+def test_of_several_environments_the_live_one_keeps_the_name(folder, compose):
+    for name in ("compose.staging.yaml", "compose.production.yaml"):
+        (folder / name).touch()
+    compose.running = [{"Name": "shopv2", "ConfigFiles": "/opt/shop/compose.yaml"}]
+    found = made(folder, compose)
+    assert "project" not in found
+    assert {name: one.get("project") for name, one in found["environments"].items()} == {
+        "production": "shopv2",
+        "staging": None,
+    }
+
+
 def test_a_project_seen_nowhere_is_left_open_and_said(folder, compose):
     assert "project" not in made(folder, compose)
     assert "# project = …" in (folder / "ops.toml").read_text()
