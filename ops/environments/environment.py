@@ -21,6 +21,7 @@ from ops.outcomes import Outcome
 from ops.runs.interruption import Interruption
 from ops.runs.journal import Entry
 from ops.runs.lock import Holder
+from ops.runs.log import unexpected
 from ops.runs.reporting import Reporter, Silent
 from ops.servers.checking import Checked, check
 from ops.servers.preparing import Prepared, prepare
@@ -241,6 +242,10 @@ class Environment:
             error.mask(self.settings.redactor)
             error.outcome = error.outcome or Outcome("", self.settings.stack, self.settings.environment)
             raise
+        except BrokenPipeError:  # who read the output has left
+            raise
+        except Exception as error:
+            raise unexpected(error, self.settings.folder, self.settings.redactor) from error
 
     def _version(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,20 +14,30 @@ from types import TracebackType
 from typing import TextIO
 
 from ops.commands import Redactor
+from ops.errors import FailedUnchanged, NeedsPerson
 
-__all__ = ["KEPT", "RunLog"]
+__all__ = ["KEPT", "RunLog", "unexpected"]
 
 KEPT = 50
 
 
 class RunLog:
-    """Writes lines with time and host to `<folder>/.ops/logs/<run id>.log`, 0600; keeps the newest 50 logs."""
+    """Writes lines with time and host to `<folder>/.ops/logs/<run id>.log`, 0600; keeps the newest 50 logs.
+
+    Raises FailedUnchanged where no file can be made there.
+    """
 
     def __init__(self, folder: Path, run_id: str, redactor: Redactor) -> None:
         logs = folder / ".ops" / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
         self.path = logs / f"{run_id}.log"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise FailedUnchanged(
+                f"the log {self.path} cannot be written here: {error.strerror or error}",
+                next_step="make room, or give this user the right to write in the stack's folder",
+            ) from error
         self._file: TextIO = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
         self._redact, self._lock, self._start = redactor, threading.Lock(), time.monotonic()
         for old in sorted(logs.glob("*.log"))[:-KEPT]:
@@ -50,3 +62,21 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def unexpected(error: Exception, folder: Path, redact: Callable[[str], str]) -> NeedsPerson:
+    """Keep how an error came about that nobody foresaw, masked; return it as one that people can read."""
+    path = folder / ".ops" / "logs" / "unexpected.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        path.write_text(redact("".join(traceback.format_exception(error))), errors="backslashreplace")
+        report = str(path)
+    except OSError:  # cron in `/`, a full disk
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        report = f"this ({Path(last.filename).name}:{last.lineno})"
+    return NeedsPerson(
+        redact(f"unexpected {type(error).__name__}: {error}"),
+        left_behind="not known; look at the servers before the next run",
+        next_step=f"inv deploy.status, then report {report} as a fault of Opsbook",
+    )

@@ -7,7 +7,6 @@ import functools
 import json as json_module
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,7 +64,9 @@ def task(
                 sys.stderr.close()
                 raise Exit(code=1) from None
             except Exception as error:
-                _fail(_unknown(error), as_json, _action(body), code=4)
+                from ops.runs.log import unexpected
+
+                _fail(unexpected(error, Path(), str), as_json, _action(body))
             if as_json:
                 _print(document(answer, _action(body), code=answer.exit_code))
             elif answer.text and not (quiet and answer.exit_code == 0):
@@ -150,23 +151,6 @@ def _fail(error: OpsError, as_json: bool, action: str, code: int | None = None) 
         with suppress(OSError):  # the terminal is gone; the exit code still tells
             print(explain(error), file=sys.stderr, flush=True)
     raise Exit(code=status)
-
-
-def _unknown(error: Exception) -> OpsError:
-    path = Path(".ops/logs/unexpected.log")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(0o600)
-        path.write_text("".join(traceback.format_exception(error)), errors="backslashreplace")
-        report = str(path)
-    except OSError:  # cron in `/`, a full disk
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        report = f"this ({Path(last.filename).name}:{last.lineno})"
-    return OpsError(
-        f"unexpected {type(error).__name__}: {error}",
-        left_behind="not known; look at the servers before the next run",
-        next_step=f"inv deploy.status, then report {report} as a fault of Opsbook",
-    )
 
 
 def _print(text: str) -> None:

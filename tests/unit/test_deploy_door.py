@@ -66,6 +66,25 @@ def test_no_error_leaves_with_a_secret_in_it(door):
     assert "correct" not in told
 
 
+def test_what_nobody_foresaw_leaves_masked_too(door, monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("the password is correct horse")
+
+    monkeypatch.setattr(sys.modules["ops.environments.environment"], "status", fails)
+    with pytest.raises(OpsError, match=r"unexpected RuntimeError: the password is \*\*\*") as failure:
+        door.status()
+    assert failure.value.exit_code == 4
+    kept = (door.shop.folder / ".ops/logs/unexpected.log").read_text()
+    assert "RuntimeError: the password is ***" in kept
+
+
+def test_an_error_says_which_stack_and_environment_it_is_about(door):
+    with pytest.raises(OpsError) as failure:
+        door.rollback("no-such-release")
+    outcome = failure.value.outcome
+    assert (outcome.stack, outcome.environment) == ("shop", "staging")
+
+
 def test_no_warning_leaves_with_a_secret_in_it(door):
     door.shop.edit(
         "ops.toml",
