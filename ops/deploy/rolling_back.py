@@ -12,7 +12,7 @@ from ops.deploy.examine import chosen_servers, state_host_of
 from ops.deploy.images import pull_pins
 from ops.deploy.planning import secret_values
 from ops.deploy.rollout import Rollout, raise_all
-from ops.deploy.survey import Survey, layout_of, survey
+from ops.deploy.survey import Survey, current_release, layout_of, survey
 from ops.deploy.wayback import go_back
 from ops.engines.compose import dotenv_values
 from ops.engines.layout import Layout
@@ -109,6 +109,7 @@ def _surveys(
 def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder | None) -> RollbackPlan:
     serving = {name: survey.facts.current for name, survey in surveys.items()}
     newest = max((release for release in serving.values() if release), default=None)
+    half_switched = any(_half_switched(found) for found in surveys.values())
     targets: dict[str, str | None] = {}
     problems: list[OpsError] = []
     for name, found in surveys.items():
@@ -118,7 +119,7 @@ def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder 
             target = options.to
         elif died is not None and died.previous:
             target = died.previous.get(name, serving[name])
-        elif died is not None:
+        elif died is not None or half_switched:
             target = serving[name]
         elif current is not None and current.id != newest:
             target = current.id  # the newest release never came to this server
@@ -146,6 +147,16 @@ def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder 
         if release.migrated and release.id > (targets[name] or "") and release.id <= (serving[name] or "")
     }
     return RollbackPlan(targets, serving, tuple(sorted(since)), died)
+
+
+def _half_switched(found: Survey) -> bool:
+    """Return whether containers of another release run: a run died in its switch, and somebody removed its lock."""
+    current = current_release(found)
+    return current is not None and any(
+        c.running and c.config != current.services[c.service].config
+        for c in found.facts.containers
+        if c.config and c.service in current.services
+    )
 
 
 def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:

@@ -248,6 +248,16 @@ class TestDeath:
         assert shop.current("web1", "staging") == shop.before
         serves(shop, "1")
 
+    def test_where_somebody_removed_its_lock_a_rollback_goes_to_the_release_that_served(self, shop):
+        deploy(shop, "2")
+        served = shop.current("web1", "staging")
+        killed(shop, "^docker stop", version="3")
+        state = shop.hosts(Session(), Interruption(), "staging")["web1"]
+        unlock(shop.settings("staging"), state, force=False)
+        shop.rollback(environment="staging")
+        assert shop.current("web1", "staging") == served
+        serves(shop, "2")
+
     def test_the_next_deploy_stops_and_names_both_ways_on(self, shop):
         killed(shop, Phase.SWITCH)
         error = fails(shop)
