@@ -124,10 +124,22 @@ def host_plan(settings: Settings, server: str, survey: Survey, wanted: Desired, 
     return HostPlan(
         server=server,
         previous=current.id if current else None,
-        effects=effects(release, switch, view, proxy_changed=proxy_changed),
+        effects=tuple(
+            _with_reason(effect, current, release)
+            for effect in effects(release, switch, view, proxy_changed=proxy_changed)
+        ),
         steps=shown,
         difference="\n".join(lines),
     )
+
+
+def _with_reason(effect: Effect, current: Release | None, release: Release) -> Effect:
+    """Name the secrets of a service where one of their values is all that changed: no difference shows that."""
+    before = current.services.get(effect.service) if current else None
+    after = release.services.get(effect.service)
+    if before is None or after is None or before.base != after.base or before.config == after.config:
+        return effect
+    return replace(effect, text=f"{effect.text} (a new value of {' or '.join(after.secrets)})")
 
 
 def plan_deploy(

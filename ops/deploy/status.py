@@ -82,6 +82,7 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
             other = len(containers) - len(good)
             note = f"{other} container(s) not as the release says" if other else ""
             health = ", ".join(sorted({c.health for c in containers if c.health})) or "-"
+            health = spec.health.kind if spec.health.kind == "completed" else health
             services.append(ServiceStatus(spec.name, len(good), spec.replicas, spec.image, health, note))
         servers[name] = ServerStatus(release.id, release.version, release.created, tuple(services))
     state = surveys.get(state_host)

@@ -125,7 +125,7 @@ def status_text(status: Status) -> str:
         rows = [
             [
                 service.name,
-                f"{service.running}/{service.wanted} running",
+                f"{service.running}/{service.wanted} {'ended well' if service.health == 'completed' else 'running'}",
                 service.health,
                 service.note or service.image,
             ]

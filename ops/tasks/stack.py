@@ -103,7 +103,9 @@ def restart(
     """Restart services where they run; requests in flight may be lost."""
     target, chosen = _environment(env, stack), names(service)
     _ask(target, f"Restart {', '.join(chosen) or 'all services'} of {{}}?", yes)
-    return _changed(target, json, quiet, lambda reporter: target.restart(chosen, wait=wait, reporter=reporter))
+    return _changed(
+        target, json, quiet, lambda reporter: target.restart(chosen, wait=wait, reporter=reporter)
+    )
 
 
 @task(help=helps(*_CHANGE, "service", replicas="Containers on each server that runs it."))

@@ -54,6 +54,14 @@ def test_a_deploy_goes_through_it(door):
     assert door.status().agree
 
 
+def test_a_plan_names_the_secret_where_its_value_is_all_that_changed(door):
+    door.shop.write(".env", 'DB_PASSWORD="another horse"\n')
+    door.settings = door.shop.settings("staging")
+    told = {effect.service: effect.text for effect in door.plan("1").hosts["web1"].effects}
+    assert told["postgres"] == "recreated: about 2 s without it (a new value of DB_PASSWORD)"
+    assert told["nginx"] == "untouched"
+
+
 def test_no_error_leaves_with_a_secret_in_it(door):
     image = door.shop.registry.images["shop/web:2"]
     image.behaviour.crash = 3
