@@ -1,29 +1,19 @@
-"""Relative bind mounts: what is content of a release, what is data, and where each lives on a server."""
+"""Files and folders that services mount: what is content, what is data, and where each lives on a server."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from ops.config.settings import Settings
+from ops.engines.content import Content, pack
 from ops.engines.layout import Layout
+from ops.engines.release import ProxySpec
 from ops.errors import ConfigError
 
-__all__ = ["Content", "Mount", "classify", "pack"]
-
-_IGNORED = {".git", ".ops", "__pycache__", ".DS_Store"}
-
-
-@dataclass(frozen=True)
-class Content:
-    """Files of the stack folder that travel with a release: (relative path, bytes, mode), and their hash."""
-
-    source: str
-    files: tuple[tuple[str, bytes, int], ...]
-    folder: bool
-    digest: str
+__all__ = ["Mount", "Settled", "StackFolder", "classify", "settle_file", "settle_mounts"]
 
 
 @dataclass(frozen=True)
@@ -34,30 +24,87 @@ class Mount:
     content: Content | None
 
 
-def pack(folder: Path, relative: str) -> Content:
-    """Given the stack folder and a path in it, return its content; a folder is read whole, sorted by path.
+@dataclass(frozen=True)
+class StackFolder:
+    """The stack folder as it is here, as Compose saw it (`resolved`), and what stands in its place on a server."""
 
-    What is not there is an empty folder.
-    """
-    root = folder / relative
-    whole = not root.is_file()
-    paths = (
-        sorted(p for p in root.rglob("*") if p.is_file() and not _IGNORED & set(p.relative_to(root).parts))
-        if whole
-        else [root]
+    resolved: str
+    settings: Settings
+    layout: Layout
+    proxy: ProxySpec | None
+
+    def relative(self, path: str) -> str | None:
+        """Return a path that Compose resolved, relative to the stack folder; None for one outside it."""
+        if path == self.resolved:
+            return "."
+        if not path.startswith(self.resolved + "/"):
+            return None
+        return path[len(self.resolved) :].strip("/") or "."
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The content that paths on the server stand for, and what forbids to settle others."""
+
+    contents: Mapping[str, Content] = field(default_factory=dict)
+    problems: tuple[ConfigError, ...] = ()
+
+
+def settle_mounts(name: str, service: dict[str, Any], stack: StackFolder) -> Settled:
+    """Turn the sources of a service's bind mounts from the stack folder into paths on the server, in place."""
+    contents: dict[str, Content] = {}
+    problems: list[ConfigError] = []
+    settings, proxy = stack.settings, stack.proxy
+    for volume in service.get("volumes") or ():
+        relative = stack.relative(volume.get("source", ""))
+        if volume.get("type") != "bind" or relative is None:
+            continue
+        if proxy is not None and (name, relative) == (proxy.service, proxy.upstreams):
+            # Its files are generated, so a checkout may well lack the folder.
+            volume["source"] = f"{stack.layout.proxy}/{relative}"
+            contents[volume["source"]] = pack(settings.folder, relative)
+            continue
+        try:
+            mount = classify(
+                settings.folder,
+                relative,
+                read_only=bool(volume.get("read_only")),
+                service=name,
+                proxy=proxy is not None and proxy.service == name,
+                data=settings.config.persist.data,
+                content=settings.config.persist.content,
+                layout=stack.layout,
+            )
+        except ConfigError as error:
+            problems.append(error)
+            continue
+        volume["source"] = mount.path
+        if mount.content is not None:
+            contents[mount.path] = mount.content
+        else:  # nobody else makes a folder there; Compose's long form would refuse its absence
+            volume["bind"] = {**(volume.get("bind") or {}), "create_host_path": True}
+    return Settled(contents, tuple(problems))
+
+
+def settle_file(what: str, definition: dict[str, Any], stack: StackFolder) -> Settled:
+    """Turn the file of a config or secret from the stack folder into a path on the server, in place."""
+    relative = stack.relative(definition["file"])
+    if relative is None:
+        return Settled()
+    if not (stack.settings.folder / relative).is_file():
+        return Settled(problems=(ConfigError(f"{what}: the file ./{relative} is not there"),))
+    mount = classify(
+        stack.settings.folder,
+        relative,
+        read_only=True,
+        service=what,
+        proxy=False,
+        data=(),
+        content=(relative,),
+        layout=stack.layout,
     )
-    files = tuple(
-        (
-            path.relative_to(root).as_posix() if whole else root.name,
-            path.read_bytes(),
-            path.stat().st_mode & 0o777,
-        )
-        for path in paths
-    )
-    digest = hashlib.sha256()
-    for name, content, mode in files:
-        digest.update(os.fsencode(f"{name}\0{mode:o}\0{len(content)}\0") + content)
-    return Content(relative, files, whole, digest.hexdigest())
+    definition["file"] = mount.path
+    return Settled({mount.path: mount.content} if mount.content is not None else {})
 
 
 def classify(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 from ops.commands import Command, quote
 from ops.commands.quoting import quote_all
 
-__all__ = ["COMPOSE", "parse_model", "parse_rendered", "render_command", "sentinel", "tarball"]
+__all__ = [
+    "COMPOSE",
+    "parse_model",
+    "parse_rendered",
+    "put_back",
+    "render_command",
+    "sentinel",
+    "sentinel_names",
+    "tarball",
+]
 
 # The server's own login environment takes no part: what it exports would win over the release's .env.
 COMPOSE = 'env -i HOME="$HOME" PATH="$PATH" ${DOCKER_HOST:+DOCKER_HOST="$DOCKER_HOST"} ${XDG_RUNTIME_DIR:+XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR"} docker compose'
@@ -20,6 +30,14 @@ COMPOSE = 'env -i HOME="$HOME" PATH="$PATH" ${DOCKER_HOST:+DOCKER_HOST="$DOCKER_
 def sentinel(name: str) -> str:
     """Return the stand-in for a secret's value: nothing that quoting could change, its end no part of any name."""
     return f"__ops_secret_{name}-end__"
+
+
+_SENTINEL = re.compile(sentinel("([A-Za-z_][A-Za-z0-9_]*)"))
+
+
+def sentinel_names(text: str) -> tuple[str, ...]:
+    """Return the names of the secrets whose stand-ins occur in a text, sorted, each once."""
+    return tuple(sorted(set(_SENTINEL.findall(text))))
 
 
 def tarball(entries: Iterable[tuple[str, bytes, int]]) -> bytes:
@@ -70,3 +88,19 @@ def parse_model(document: str) -> dict[str, Any]:
     """Read what `docker compose config --format json` prints; every `$`, in keys too, comes doubled from there."""
     model: dict[str, Any] = json.loads(document.replace("$$", "$"))
     return model
+
+
+def put_back(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model as a compose file holds it: `$` doubled, secrets as `${NAME}` in place of their stand-ins."""
+    text = json.dumps({key: _literal(value) for key, value in model.items()})
+    restored: dict[str, Any] = json.loads(_SENTINEL.sub(r"${\1}", text))
+    return restored
+
+
+def _literal(value: Any) -> Any:
+    """Compose reads `$` in values, not in keys, as the start of a variable."""
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_literal(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value

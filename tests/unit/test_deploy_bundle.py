@@ -11,9 +11,9 @@ from shells import run
 
 from ops.commands import Command
 from ops.deploy.bundle import describe, discard, new_release_id, upload
+from ops.engines.content import Content
 from ops.engines.desired import Desired
 from ops.engines.layout import Layout
-from ops.engines.mounts import Content
 from ops.engines.release import Release
 
 SQL = Content("init.sql", (("init.sql", b"select 1;", 0o644),), False, "aa11")

@@ -2,8 +2,9 @@
 
 import pytest
 
+from ops.engines.content import pack
 from ops.engines.layout import Layout
-from ops.engines.mounts import classify, pack
+from ops.engines.mounts import classify
 from ops.errors import ConfigError
 
 LAYOUT = Layout("/opt", "shop", "production")
