@@ -150,6 +150,8 @@ def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
     for service, spec in plan.services.items():
         definition = plan.model["services"][service]
         reason = why_once(definition) if spec.replicas > 1 or spec.strategy == "rolling" else ""
+        if spec.strategy == "rolling" and spec.health.kind == "completed":
+            reason = "it runs once and ends"
         if reason:
             rolls = spec.strategy == "rolling"
             what = "cannot roll" if rolls else f"cannot have {spec.replicas} replicas"

@@ -18,7 +18,7 @@ from ops.engines.leaks import leaks
 from ops.engines.mounts import StackFolder, settle_file, settle_mounts
 from ops.engines.release import ProxySpec, ServiceSpec, config_hash, config_variable
 from ops.engines.rendering import put_back, sentinel_names
-from ops.engines.services import grace, health_gate, image_reference, replicas, services_of
+from ops.engines.services import awaited_ends, grace, health_gate, image_reference, replicas, services_of
 from ops.errors import ConfigError, OpsError
 
 __all__ = ["Desired", "desired", "image_reference", "services_of"]
@@ -73,6 +73,7 @@ def desired(
             elif kind == "configs" and "environment" in definition:
                 # The release's .env holds secrets alone; what is none stands in the file itself.
                 definition["content"] = settings.values.text(definition.pop("environment")) or ""
+    once = awaited_ends(everywhere)
     model["services"] = {name: everywhere[name] for name in here}
     for name, service in model["services"].items():
         options = config.services.get(name) or Service()
@@ -108,7 +109,7 @@ def desired(
             pin=service["image"],
             replicas=count,
             strategy=options.strategy,
-            health=health_gate(options),
+            health=health_gate(options, once=name in once),
             port=options.port,
             drain=options.drain,
             grace=grace(service),

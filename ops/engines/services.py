@@ -10,7 +10,7 @@ from ops.config.models import Service, StackConfig
 from ops.config.settings import Settings
 from ops.engines.release import HealthSpec
 
-__all__ = ["grace", "health_gate", "image_reference", "replicas", "services_of"]
+__all__ = ["awaited_ends", "grace", "health_gate", "image_reference", "replicas", "services_of"]
 
 
 def services_of(config: StackConfig, server: str, services: Mapping[str, Any]) -> tuple[str, ...]:
@@ -50,13 +50,23 @@ def replicas(service: Mapping[str, Any], options: Service) -> int:
     return next((int(count) for count in written if count is not None), 1)
 
 
-def health_gate(options: Service) -> HealthSpec:
-    """Return a service's health gate; its kind follows from what ops.toml gives."""
+def awaited_ends(services: Mapping[str, Any]) -> set[str]:
+    """Return the services whose end others wait for: they run once, `depends_on` says service_completed_successfully."""
+    return {
+        name
+        for service in services.values()
+        for name, how in (service.get("depends_on") or {}).items()
+        if how.get("condition") == "service_completed_successfully"
+    }
+
+
+def health_gate(options: Service, *, once: bool) -> HealthSpec:
+    """Return a service's health gate; its kind follows from what ops.toml gives, and from whether it runs `once`."""
     health = options.health
     kind = health.kind
     port = health.port or options.port
     if kind == "auto":
-        kind = "http" if health.path else "tcp" if health.port else "docker"
+        kind = "http" if health.path else "tcp" if health.port else "completed" if once else "docker"
     return HealthSpec(
         kind, health.path or "/", port, health.passes, health.interval, health.timeout, health.soak
     )

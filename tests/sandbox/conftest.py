@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -65,8 +66,11 @@ def demo(servers: boxes.Sandbox, images: Callable[..., None], tmp_path: Path) ->
 
 @pytest.fixture(scope="session")
 def images(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    """Build and push the demo's web image, as it is or with its source changed; each version once a session."""
-    done: set[str] = set()
+    """Build and push the demo's web image, as it is or with its source changed; each version once for all workers."""
+    # A tag that moved under the other worker would be another version to it.
+    base = tmp_path_factory.getbasetemp()
+    done = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "pushed"
+    done.mkdir(exist_ok=True)
     logins = tmp_path_factory.mktemp("docker")
     import base64
 
@@ -74,8 +78,14 @@ def images(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> 
     (logins / "config.json").write_text(json.dumps({"auths": {sandbox.registry: {"auth": pair}}}))
 
     def build(version: str, change: Callable[[str], str] | None = None, repository: str = "demo/web") -> None:
-        if version in done:
-            return
+        mark = done / f"{repository}:{version}".replace("/", "_")
+        with (done / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not mark.exists():
+                push(version, change, repository)
+                mark.touch()
+
+    def push(version: str, change: Callable[[str], str] | None, repository: str) -> None:
         folder = tmp_path_factory.mktemp("build")
         shutil.copytree(ROOT / "compose" / "demo" / "web", folder / "web")
         if change is not None:
@@ -97,7 +107,6 @@ def images(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> 
             capture_output=True,
             timeout=600,
         )
-        done.add(version)
 
     return build
 

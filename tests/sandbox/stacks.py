@@ -14,8 +14,11 @@ from ops import sandbox as boxes
 
 ROOT = Path(__file__).parents[2]
 
-# Tests that run at the same time take another set each: OPS_TEST_SET=app1,app2,app3 stands in for web1, web2, db1.
-SERVERS = tuple(os.environ.get("OPS_TEST_SET", "web1,web2,db1").split(","))
+# Tests that run at the same time take another set each: app1, app2, app3 stand in for web1, web2, db1.
+SETS = {"gw0": "web1,web2,db1", "gw1": "app1,app2,app3"}
+OWN_SET = SETS.get(os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
+SERVERS = tuple(os.environ.get("OPS_TEST_SET", OWN_SET or "").split(","))
+assert len(SERVERS) == 3, "there are two sets of servers, for one or two workers"
 SECRET = "correct-horse $battery\"'\\staple"
 
 

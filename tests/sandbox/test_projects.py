@@ -98,7 +98,9 @@ def test_a_project_that_uses_much_of_compose_runs_as_its_files_say(server, tmp_p
     )
     stack.run("build", "--push", "--quiet")
     stack.run("deploy", "--quiet")
-    assert {one.service for one in containers(server, "rich")} == {"api", "db", "metrics"}
+    assert {one.service for one in containers(server, "rich")} == {"api", "db", "metrics", "schema"}
+    assert "1/1 ended well" in stack.run("deploy.status").stdout
+    assert "Nothing to do" in stack.run("deploy").stdout
     (api,) = containers(server, "rich", "api")
     seen = json.loads(
         on(server, f"docker exec {api.id} python -c 'import json, os; print(json.dumps(dict(os.environ)))'")
@@ -118,6 +120,7 @@ def test_a_project_that_uses_much_of_compose_runs_as_its_files_say(server, tmp_p
     (database,) = containers(server, "rich", "db")
     extensions = f"docker exec {database.id} psql -U postgres -d shop -Atc 'SELECT extname FROM pg_extension'"
     assert "pg_stat_statements" in on(server, extensions).split()
+    on(server, extensions.replace("extname FROM pg_extension", "count(*) FROM visits"))
     assert on(server, "curl -so /dev/null -w '%{http_code}' http://127.0.0.1:8000/ready") == "200"
     assert on(server, "curl -so /dev/null -w '%{http_code}' http://127.0.0.1:9090/") in ("200", "403")
 

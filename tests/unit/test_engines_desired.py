@@ -411,6 +411,13 @@ def test_the_file_of_a_compose_secret_that_is_missing_is_a_problem(stack):
     assert str(stack.on().problems[0]) == "secret key: the file ./tls/key.pem is not there"
 
 
+def test_a_service_whose_end_others_wait_for_is_good_at_its_end(stack):
+    stack.service("setup")
+    stack.service("api", depends_on={"setup": {"condition": "service_completed_successfully"}})
+    kinds = {name: one.health.kind for name, one in stack.on().services.items()}
+    assert kinds == {**kinds, "setup": "completed", "api": "docker"}
+
+
 @pytest.mark.parametrize(
     ("written", "kind", "port"),
     [
