@@ -63,9 +63,18 @@ def upload(
         ("release/.env", compose_form(dotenv_values(release, used)).encode(), 0o600),
         ("release/release.json", release.to_json().encode(), 0o644),
     ]
-    for _, content in desired.contents:
-        if content.digest not in facts.files:
-            entries += [(f"files/{content.digest}/{name}", data, mode) for name, data, mode in content.files]
+    links: list[tuple[str, str]] = []
+    folders: list[str] = []
+    lacking = {
+        content.digest: content for _, content in desired.contents if content.digest not in facts.files
+    }
+    for digest, content in lacking.items():
+        place = f"files/{digest}"
+        entries += [(f"{place}/{name}", data, mode) for name, data, mode in content.files]
+        links += [(f"{place}/{name}", said) for name, said in content.links]
+        folders += [f"{place}/{name}" for name in content.empty]
+        if not (content.files or content.links or content.empty):
+            folders.append(place)
     incoming = f".incoming-{release.run_id}"
     clean = f"rm -rf {quote(f'{layout.root}/{incoming}')}"  # a full disk ends the script inside this folder
     script = (
@@ -76,7 +85,7 @@ def upload(
     )
     return Command(
         script,
-        stdin=tarball({path: (path, data, mode) for path, data, mode in entries}.values()),
+        stdin=tarball(entries, links, folders),
         changes=f"release {release.id}",
         timeout=300,
         title=f"write {layout.release(release.id)}/ (compose.yaml, .env, release.json)",

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ops.config.settings import Settings
-from ops.engines.content import Content, pack
+from ops.engines.content import Content, follow, pack
 from ops.engines.layout import Layout
 from ops.engines.release import ProxySpec
 from ops.errors import ConfigError
@@ -54,30 +54,17 @@ def settle_mounts(name: str, service: dict[str, Any], stack: StackFolder) -> Set
     """Turn the sources of a service's bind mounts from the stack folder into paths on the server, in place."""
     contents: dict[str, Content] = {}
     problems: list[ConfigError] = []
-    settings, proxy = stack.settings, stack.proxy
     for volume in service.get("volumes") or ():
         relative = stack.relative(volume.get("source", ""))
         if volume.get("type") != "bind" or relative is None:
             continue
-        if proxy is not None and (name, relative) == (proxy.service, proxy.upstreams):
-            # Its files are generated, so a checkout may well lack the folder.
-            volume["source"] = f"{stack.layout.proxy}/{relative}"
-            contents[volume["source"]] = pack(settings.folder, relative)
-            continue
         try:
-            mount = classify(
-                settings.folder,
-                relative,
-                read_only=bool(volume.get("read_only")),
-                service=name,
-                proxy=proxy is not None and proxy.service == name,
-                data=settings.config.persist.data,
-                content=settings.config.persist.content,
-                layout=stack.layout,
-            )
+            mount = _place(name, volume, relative, stack)
         except ConfigError as error:
             problems.append(error)
-            continue
+            mount = Mount(
+                f"{stack.layout.shared}/{relative}", None
+            )  # told once: no other check finds it again
         volume["source"] = mount.path
         if mount.content is not None:
             contents[mount.path] = mount.content
@@ -86,25 +73,37 @@ def settle_mounts(name: str, service: dict[str, Any], stack: StackFolder) -> Set
     return Settled(contents, tuple(problems))
 
 
+def _place(name: str, volume: Mapping[str, Any], relative: str, stack: StackFolder) -> Mount:
+    proxy, folder = stack.proxy, stack.settings.folder
+    if proxy is not None and (name, relative) == (proxy.service, proxy.upstreams):
+        # Its files are generated, so a checkout may well lack the folder.
+        return Mount(f"{stack.layout.proxy}/{relative}", follow(folder, pack(folder, relative)))
+    return classify(
+        folder,
+        relative,
+        read_only=bool(volume.get("read_only")),
+        service=name,
+        proxy=proxy is not None and proxy.service == name,
+        data=stack.settings.config.persist.data,
+        content=stack.settings.config.persist.content,
+        layout=stack.layout,
+    )
+
+
 def settle_file(what: str, definition: dict[str, Any], stack: StackFolder) -> Settled:
     """Turn the file of a config or secret from the stack folder into a path on the server, in place."""
     relative = stack.relative(definition["file"])
     if relative is None:
         return Settled()
-    if not (stack.settings.folder / relative).is_file():
-        return Settled(problems=(ConfigError(f"{what}: the file ./{relative} is not there"),))
-    mount = classify(
-        stack.settings.folder,
-        relative,
-        read_only=True,
-        service=what,
-        proxy=False,
-        data=(),
-        content=(relative,),
-        layout=stack.layout,
-    )
-    definition["file"] = mount.path
-    return Settled({mount.path: mount.content} if mount.content is not None else {})
+    try:
+        if not (stack.settings.folder / relative).is_file():
+            raise ConfigError(f"{what}: the file ./{relative} is not there")
+        content = pack(stack.settings.folder, relative)
+    except ConfigError as error:
+        definition["file"] = f"{stack.layout.shared}/{relative}"
+        return Settled(problems=(error,))
+    definition["file"] = _content_path(content, stack.layout)
+    return Settled({definition["file"]: content})
 
 
 def classify(
@@ -121,13 +120,19 @@ def classify(
     """Given a bind source inside the stack folder, return where it lives on the server.
 
     `[persist]` decides where it names the path. Else what stands in the stack folder is content and what does
-    not is data. Folders of the proxy keep one path for ever, so that a change of configuration recreates nothing.
-    Raises ConfigError for a folder that is mounted for writing and is not named by `[persist]`.
+    not is data. Folders of the proxy keep one path for ever, so that a change of configuration recreates nothing; they
+    are compared and changed file by file, so links in them stand for what they lead to. Raises ConfigError for a folder
+    that is mounted for writing and is not named by `[persist]`, for a link to nothing, and for content that cannot be
+    read.
     """
     path = folder / relative
     if _named(relative, data):
         return Mount(f"{layout.shared}/{relative}", None)
     if not path.exists():
+        if path.is_symlink():
+            raise ConfigError(
+                f"service {service} mounts ./{relative}, a link to {path.readlink()}, which is not there"
+            )
         if _named(relative, content):
             raise ConfigError(
                 f"service {service} mounts ./{relative}, which [persist] calls content, but it is not there"
@@ -141,9 +146,13 @@ def classify(
         )
     packed = pack(folder, relative)
     if proxy and packed.folder:
-        return Mount(f"{layout.proxy}/{relative}", packed)
-    where = f"{layout.files}/{packed.digest}"
-    return Mount(where if packed.folder else f"{where}/{PurePosixPath(relative).name}", packed)
+        return Mount(f"{layout.proxy}/{relative}", follow(folder, packed))
+    return Mount(_content_path(packed, layout), packed)
+
+
+def _content_path(content: Content, layout: Layout) -> str:
+    where = f"{layout.files}/{content.digest}"
+    return where if content.folder else f"{where}/{PurePosixPath(content.source).name}"
 
 
 def _named(relative: str, names: Iterable[str]) -> bool:

@@ -40,14 +40,29 @@ def sentinel_names(text: str) -> tuple[str, ...]:
     return tuple(sorted(set(_SENTINEL.findall(text))))
 
 
-def tarball(entries: Iterable[tuple[str, bytes, int]]) -> bytes:
-    """Given (path, content, mode) of files, return a tar of them; folders are made as needed by tar."""
+def tarball(
+    files: Iterable[tuple[str, bytes, int]],
+    links: Iterable[tuple[str, str]] = (),
+    folders: Iterable[str] = (),
+) -> bytes:
+    """Return a tar of files (path, content, mode), links (path, what they say) and folders.
+
+    Folders that hold something need not be named, tar makes them.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path, content, mode in entries:
+        for path, content, mode in files:
             member = tarfile.TarInfo(path)
             member.size, member.mode = len(content), mode
             archive.addfile(member, io.BytesIO(content))
+        for path, said in links:
+            member = tarfile.TarInfo(path)
+            member.type, member.linkname, member.mode = tarfile.SYMTYPE, said, 0o777
+            archive.addfile(member)
+        for path in folders:
+            member = tarfile.TarInfo(path)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(member)
     return buffer.getvalue()
 
 

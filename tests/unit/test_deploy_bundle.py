@@ -11,7 +11,7 @@ from shells import run
 
 from ops.commands import Command
 from ops.deploy.bundle import describe, discard, new_release_id, upload
-from ops.engines.content import Content
+from ops.engines.content import Content, pack
 from ops.engines.desired import Desired
 from ops.engines.layout import Layout
 from ops.engines.release import Release
@@ -128,6 +128,46 @@ def test_containers_may_read_its_content_whatever_the_umask_of_the_login(send, r
     assert send(TOOLS, before="umask 077; ").ok
     assert (root / "files/bb22/deep").stat().st_mode & 0o777 == 0o755
     assert (root / "files/bb22").stat().st_mode & 0o777 == 0o755
+
+
+def seen(folder):
+    """What a container sees of a mounted folder: by path, the bytes and modes of files, links as they are, folders."""
+    return {
+        path.relative_to(folder).as_posix(): path.readlink()
+        if path.is_symlink()
+        else "folder"
+        if path.is_dir()
+        else (path.read_bytes(), path.stat().st_mode & 0o777)
+        for path in folder.rglob("*")
+    }
+
+
+def test_a_container_sees_the_folder_that_plain_compose_would_show_it(send, root, tmp_path):
+    init = tmp_path / "stack" / "init"
+    (init / "spool" / "in").mkdir(parents=True)
+    (init / "lib").mkdir()
+    (init / "lib" / "load.sh").write_text("#!/bin/sh\n")
+    (init / "lib" / "load.sh").chmod(0o755)
+    for name, said in (
+        ("01.sh", "lib/load.sh"),
+        ("current", "lib"),
+        ("lib/up", "../spool"),
+        ("outside", "../../secret"),
+        ("modules", "/usr/lib/nginx/modules"),
+        ("gone", "no such file"),
+        ("loop", "loop"),
+    ):
+        (init / name).symlink_to(said)
+    content = pack(tmp_path / "stack", "init")
+    assert send(content, before="umask 077; ").ok
+    assert seen(root / "files" / content.digest) == seen(init)
+
+
+def test_a_mounted_folder_with_nothing_in_it_is_there(send, root, tmp_path):
+    (tmp_path / "stack" / "plugins").mkdir(parents=True)
+    content = pack(tmp_path / "stack", "plugins")
+    assert send(content).ok
+    assert (root / "files" / content.digest).stat().st_mode & 0o777 == 0o755
 
 
 def test_the_record_beside_it_reads_back(send, root):

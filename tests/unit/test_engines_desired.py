@@ -408,7 +408,15 @@ def test_the_file_of_a_compose_secret_changes_the_service_that_uses_it(stack):
 def test_the_file_of_a_compose_secret_that_is_missing_is_a_problem(stack):
     stack.model["secrets"] = {"key": {"file": f"{FOLDER}/tls/key.pem"}}
     stack.service("api", secrets=[{"source": "key"}])
-    assert str(stack.on().problems[0]) == "secret key: the file ./tls/key.pem is not there"
+    (problem,) = stack.on().problems
+    assert str(problem) == "secret key: the file ./tls/key.pem is not there"
+
+
+def test_a_mount_that_is_refused_is_told_once(stack):
+    stack.write("sql/init.sql", "select 1;")
+    stack.service("api", volumes=[bind("sql")])
+    (problem,) = stack.on().problems
+    assert str(problem).startswith("service api mounts the folder ./sql for writing")
 
 
 def test_a_service_whose_end_others_wait_for_is_good_at_its_end(stack):
@@ -471,3 +479,11 @@ class TestProxyFolders:
         source = goal.model["services"]["nginx"]["volumes"][0]["source"]
         assert source == "/opt/shop/production/proxy/nginx/upstreams"
         assert goal.proxy.upstreams == "nginx/upstreams"
+
+    @pytest.mark.parametrize("folder", ["nginx/conf.d", "nginx/upstreams"])
+    def test_a_link_in_it_that_leads_nowhere_is_a_problem(self, stack, folder):
+        (stack.folder / folder).mkdir(exist_ok=True, parents=True)
+        (stack.folder / folder / "old.conf").symlink_to("gone.conf")
+        stack.service("nginx", volumes=[bind(folder, read_only=True)])
+        (problem,) = stack.on().problems
+        assert str(problem).startswith(f"./{folder}/old.conf is a link to gone.conf, which is not there")

@@ -89,39 +89,19 @@ def test_a_single_file_of_the_proxy_goes_by_its_hash(place):
     assert place("sql/init.sql", proxy=True).path.startswith(f"{ROOT}/files/")
 
 
-def test_a_folder_is_packed_whole_with_modes_sorted_by_path(place, tmp_path):
-    packed = pack(tmp_path, "sql")
-    assert [(name, mode) for name, _, mode in packed.files] == [("deep/run.sh", 0o755), ("init.sql", 0o644)]
+def test_a_link_in_a_folder_of_the_proxy_stands_for_what_it_leads_to(place, tmp_path):
+    (tmp_path / "sql" / "link.sql").symlink_to("init.sql")
+    content = place("sql", proxy=True).content
+    assert ("link.sql", b"select 1;", 0o644) in content.files
+    assert content.links == ()
 
 
-@pytest.mark.parametrize(
-    "left_out", [".git/HEAD", "__pycache__/a.pyc", ".ops/logs/run.log", "deep/.DS_Store"]
-)
-def test_what_tools_leave_behind_is_not_packed(tmp_path, left_out):
-    (tmp_path / left_out).parent.mkdir(parents=True)
-    (tmp_path / left_out).write_text("x")
-    assert pack(tmp_path, ".").files == ()
+def test_a_mount_that_is_a_link_to_nothing_is_refused(place, tmp_path):
+    (tmp_path / "seed").symlink_to("gone")
+    with pytest.raises(ConfigError, match=r"service db mounts \./seed, a link to gone, which is not there"):
+        place("seed")
 
 
-def test_dotfiles_are_packed(tmp_path):
-    (tmp_path / ".htpasswd").write_text("x")
-    assert [name for name, _, _ in pack(tmp_path, ".").files] == [".htpasswd"]
-
-
-def test_the_hash_changes_with_a_name_a_mode_and_a_byte(place, tmp_path):
-    def digest():
-        return pack(tmp_path, "sql").digest
-
-    seen = {digest()}
-    (tmp_path / "sql" / "init.sql").write_text("select 2;")
-    seen.add(digest())
-    (tmp_path / "sql" / "init.sql").chmod(0o600)
-    seen.add(digest())
-    (tmp_path / "sql" / "init.sql").rename(tmp_path / "sql" / "other.sql")
-    seen.add(digest())
-    assert len(seen) == 4
-
-
-def test_what_is_not_there_packs_as_an_empty_folder(tmp_path):
-    packed = pack(tmp_path, "missing")
-    assert (packed.files, packed.folder) == ((), True)
+def test_a_mount_that_is_a_link_to_a_folder_is_that_folder(place, tmp_path):
+    (tmp_path / "seed").symlink_to("sql")
+    assert place("seed").path == place("sql").path
