@@ -76,8 +76,8 @@ def render_command(
     """Return the command that prints the compose files resolved, as JSON, behind a line with their folder.
 
     `sources` are the stack folder's compose and env files by relative path, `files` the compose files in order,
-    `dotenv` the values for interpolation (sentinels for secrets). Everything stands in memory while it runs
-    (/dev/shm, where there is one) and is gone at its end.
+    `dotenv` the values for interpolation (sentinels for secrets). Relative paths start at the first file's folder, by
+    Compose's own rule. Everything stands in memory while it runs (/dev/shm, where there is one) and is gone at its end.
     """
     options = [part for name in profiles for part in ("--profile", name)]
     options += [part for name in files for part in ("-f", name)]
@@ -85,7 +85,7 @@ def render_command(
         "umask 077; t=/dev/shm; [ -w $t ] || t=/tmp; d=$(mktemp -d $t/ops.XXXXXX) || exit 1; "
         "trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM; cd \"$d\" && tar -xf - || exit 1; "
         "printf '%s\\n' \"$d\"; "
-        f"{COMPOSE} --project-name {quote(project)} --project-directory . --env-file .ops-interpolation "
+        f"{COMPOSE} --project-name {quote(project)} --env-file .ops-interpolation "
         f"{quote_all(options)} config --format json"
     )
     packed = [(path, content, 0o600) for path, content in sources]

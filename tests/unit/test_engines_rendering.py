@@ -48,7 +48,7 @@ def test_compose_sees_the_files_and_the_values_below_the_folder_that_is_told(ren
 def test_compose_is_called_with_the_files_profiles_and_project(render):
     done = render('shift; printf \'"%s"\' "$*"', files=("compose.yaml", "b.yaml"), profiles=("x",))
     expected = (
-        "--project-name shop --project-directory . --env-file .ops-interpolation "
+        "--project-name shop --env-file .ops-interpolation "
         "--profile x -f compose.yaml -f b.yaml config --format json"
     )
     assert parse_rendered(done.stdout.decode())[1] == expected
