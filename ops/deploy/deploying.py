@@ -15,19 +15,21 @@ from ops.deploy.migration import migrate
 from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, switch_for, wishes
 from ops.deploy.preflight import warnings
 from ops.deploy.rollout import Rollout, raise_all
-from ops.deploy.survey import Survey, layout_of
+from ops.deploy.survey import Survey
+from ops.deploy.undoing import undo
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
 from ops.errors import FailedUnchanged
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
+from ops.runs.acquiring import correct_holder, ended_in_between, take_lock
+from ops.runs.during import during
 from ops.runs.interruption import Interruption
 from ops.runs.lock import Holder
-from ops.runs.log import RunLog
 from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
-from ops.runs.run import Run, ended_in_between, new_run_id, operator
+from ops.runs.run import operator, running
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
@@ -89,52 +91,48 @@ def deploy(
     servers are back on their own releases, NeedsPerson when a person has to look, Interrupted after a signal.
     """
     state = state_host_of(settings, options.state_host)
-    run_id = new_run_id()
-    with RunLog(settings.folder, run_id, settings.redactor) as log, interruption.listening():
-        run = Run(
-            settings, "deploy", layout_of(settings), hosts, state, reporter, log, interruption, run_id=run_id
-        )
+    with running(settings, "deploy", hosts, state, reporter, interruption) as run:
         run.version = version.version
         rollout = Rollout(settings, run, revision=version.revision)
         try:
             event = _through_the_phases(rollout, version, options, seams or Seams())
         except Exception as error:  # a fault of Opsbook's own leaves no server between two releases either
-            raise rollout.undo(error) from error
+            raise undo(rollout, error) from error
         return rollout.finish(event)
 
 
 def _through_the_phases(rollout: Rollout, version: Version, options: DeployOptions, seams: Seams) -> str:
     """Run all phases; return the journal's word for the end."""
     run, settings = rollout.run, rollout.settings
-    with run.during(Phase.CHECK):
+    with during(run, Phase.CHECK):
         found = examine(settings, run.reach, version, options.servers)
         rollout.surveys = found.surveys
         leaks = (text for goal in found.wanted.values() for text in goal.warnings)
         for text in dict.fromkeys([*settings.warnings, *warnings(found.surveys, time.time()), *leaks]):
             run.warn(text)
-    with run.during(Phase.LOCK):
+    with during(run, Phase.LOCK):
         found = _take_lock(rollout, found, version, options)
-    with run.during(Phase.FETCH), seams.serve_images(run.hosts):
+    with during(run, Phase.FETCH), seams.serve_images(run.hosts):
         found = _fetch(rollout, found, version)
     if _nothing_to_do(rollout):
         return "unchanged"
-    with run.during(Phase.UPLOAD):
+    with during(run, Phase.UPLOAD):
         _upload(rollout, found)
     # Here the checks end and the changes begin.
     if settings.config.backup_before_deploy:
-        with run.during(Phase.BACKUP):
+        with during(run, Phase.BACKUP):
             if seams.backup is None:
                 raise FailedUnchanged("backup_before_deploy is set, and this stack has no backup configured")
             run.log.write(seams.backup())
     if settings.config.migrate is not None:
-        with run.during(Phase.MIGRATE):
+        with during(run, Phase.MIGRATE):
             migrate(rollout)
-    with run.during(Phase.SWITCH):
+    with during(run, Phase.SWITCH):
         services = {name: tuple(goal.services) for name, goal in found.wanted.items()}
         rollout.switch(batches(settings, services, found.wanted))
-    with run.during(Phase.SMOKE):
+    with during(run, Phase.SMOKE):
         rollout.smoke()
-    with run.during(Phase.COMMIT):
+    with during(run, Phase.COMMIT):
         rollout.commit()
     return "done"
 
@@ -153,7 +151,7 @@ def _take_lock(rollout: Rollout, found: Examined, version: Version, options: Dep
     )
     floor = max((survey.facts.fence_token for survey in found.asked.values()), default=0)
     take_over = (dead.run_id if dead else "") if options.resume else None
-    token = run.take_lock(holder, floor=floor, take_over=take_over, wait=options.wait)
+    token = take_lock(run, holder, floor=floor, take_over=take_over, wait=options.wait)
     seen = state is not None and state.facts.heartbeat_age is not None
     between = token > floor + 1 or (seen and not run.took_over)
     if between and not options.wait:
@@ -162,7 +160,7 @@ def _take_lock(rollout: Rollout, found: Examined, version: Version, options: Dep
         # What another run did after the questions is not known yet: a run that ended, or the last command of a dead one.
         found = examine(rollout.settings, run.reach, version, options.servers)
         rollout.came_from = _came_from(found.surveys, dead, run.release)
-        run.correct_holder(replace(holder, previous=rollout.came_from))
+        correct_holder(run, replace(holder, previous=rollout.came_from))
     rollout.surveys = found.surveys
     return found
 

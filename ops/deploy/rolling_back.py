@@ -12,7 +12,8 @@ from ops.deploy.examine import chosen_servers, state_host_of
 from ops.deploy.images import pull_pins
 from ops.deploy.planning import secret_values
 from ops.deploy.rollout import Rollout, raise_all
-from ops.deploy.survey import Survey, current_release, layout_of, survey
+from ops.deploy.survey import Survey, current_release, survey
+from ops.deploy.undoing import undo
 from ops.deploy.wayback import go_back
 from ops.engines.compose import dotenv_values
 from ops.engines.layout import Layout
@@ -22,12 +23,13 @@ from ops.errors import ConfigError, OpsError, UsageError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
+from ops.runs.acquiring import correct_holder, ended_in_between, take_lock
+from ops.runs.during import during
 from ops.runs.interruption import Interruption
 from ops.runs.lock import Holder
-from ops.runs.log import RunLog
 from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
-from ops.runs.run import Run, ended_in_between, new_run_id, operator
+from ops.runs.run import operator, running
 
 __all__ = ["RollbackOptions", "RollbackPlan", "rollback", "rollback_plan"]
 
@@ -72,24 +74,12 @@ def rollback(
     it. It never migrates down. Raises as `deploy` does; when the way there fails, the servers return to what served.
     """
     state = state_host_of(settings, options.state_host)
-    run_id = new_run_id()
-    with RunLog(settings.folder, run_id, settings.redactor) as log, interruption.listening():
-        run = Run(
-            settings,
-            "deploy.rollback",
-            layout_of(settings),
-            hosts,
-            state,
-            reporter,
-            log,
-            interruption,
-            run_id=run_id,
-        )
+    with running(settings, "deploy.rollback", hosts, state, reporter, interruption) as run:
         rollout = Rollout(settings, run)
         try:
             event = _through_the_phases(rollout, options)
         except Exception as error:  # a fault of Opsbook's own leaves no server between two releases either
-            raise rollout.undo(error) from error
+            raise undo(rollout, error) from error
         return rollout.finish(event)
 
 
@@ -161,25 +151,25 @@ def _half_switched(found: Survey) -> bool:
 
 def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
     run, settings = rollout.run, rollout.settings
-    with run.during(Phase.CHECK):
+    with during(run, Phase.CHECK):
         rollout.surveys, state = _surveys(settings, run.reach, options)
         died = Holder.from_json(state.facts.holder) if state else None
         goal = _plan(rollout.surveys, options, died)
-    with run.during(Phase.LOCK):
+    with during(run, Phase.LOCK):
         newest = max((target for target in goal.targets.values() if target), default=None)
         run.release = newest
         holder = Holder(run.run_id, run.action, operator(), run.started_at, None, newest, goal.targets)
         asked = [*rollout.surveys.values(), *([state] if state else [])]
         floor = max((found.facts.fence_token for found in asked), default=0)
         take_over = goal.died.run_id if goal.died else ""
-        token = run.take_lock(holder, floor=floor, take_over=take_over, wait=options.wait)
+        token = take_lock(run, holder, floor=floor, take_over=take_over, wait=options.wait)
         between = token > floor + 1 or (died is not None and not run.took_over)
         if between and not options.wait:
             raise ended_in_between()
         if between or run.took_over:
             rollout.surveys, _ = _surveys(settings, run.reach, options)
             goal = _plan(rollout.surveys, options, died if run.took_over else None)
-            run.correct_holder(replace(holder, previous=goal.targets))
+            correct_holder(run, replace(holder, previous=goal.targets))
         # Should the way back from a dead run fail, there is no other place to go back to.
         rollout.came_from = goal.targets if run.took_over else goal.serving
     emptied = [name for name, target in goal.targets.items() if target is None]
@@ -197,14 +187,14 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
     # What `stack.scale` had set lasted until the deploy behind it.
     rollout.releases = releases = {name: replace(release, scale={}) for name, release in releases.items()}
     run.version = next((release.version for release in releases.values()), None)
-    with run.during(Phase.FETCH):
+    with during(run, Phase.FETCH):
         # They are kept for this, but somebody may have removed them (`docker system prune -a`).
         pins = {
             name: {spec.image: spec.pin for spec in release.services.values()}
             for name, release in releases.items()
         }
         pull_pins(pins, rollout.surveys, run.hosts, settings)
-    with run.during(Phase.UPLOAD):
+    with during(run, Phase.UPLOAD):
 
         def write(host: Host) -> None:
             name = host.name
@@ -215,12 +205,12 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
                 raise OpsError(f"the release's values could not be written: {result.last_lines}", target=name)
 
         raise_all(each({name: run.hosts[name] for name in releases}, write))
-    with run.during(Phase.SWITCH):
+    with during(run, Phase.SWITCH):
         _empty(rollout, emptied)
         rollout.switch([tuple(releases)])
-    with run.during(Phase.SMOKE):
+    with during(run, Phase.SMOKE):
         rollout.smoke()
-    with run.during(Phase.COMMIT):
+    with during(run, Phase.COMMIT):
         rollout.commit()
     changed = any(result.result == "changed" for result in rollout.results.values())
     moved = any(goal.serving[name] != goal.targets[name] for name in goal.targets)

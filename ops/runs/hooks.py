@@ -13,14 +13,38 @@ from ops.commands import Command, quote
 from ops.config.models import Hook
 from ops.config.values import Values
 from ops.errors import OpsError
-from ops.hosts import Cancellation, Host
+from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.failures import TimedOut
+from ops.runs.phases import Phase
+from ops.runs.run import Run
 
-__all__ = ["HookFailed", "hook_environment", "run_on_host", "run_on_operator"]
+__all__ = ["HookFailed", "fail_hooks", "hook_environment", "run_hooks", "run_on_host", "run_on_operator"]
 
 
 class HookFailed(OpsError):
     """A hook ended with another status than 0, or took too long."""
+
+
+def run_hooks(run: Run, on: str, phase: Phase) -> None:
+    """Run the hooks `before` or `after` a phase; raises the first that fails and has `on_error = "fail"`."""
+    for hook in run.settings.config.hooks:
+        if hook.on == on and hook.phase == phase:
+            try:
+                _run_hook(run, hook, phase, run.interruption.cancellation)
+            except HookFailed as error:
+                if hook.on_error == "fail":
+                    raise
+                run.warn(str(error))
+
+
+def fail_hooks(run: Run, cancellation: Cancellation) -> None:
+    """Run the hooks for a failure; what fails in them is a warning."""
+    for hook in run.settings.config.hooks:
+        if hook.on == "failure":
+            try:
+                _run_hook(run, hook, run.phase, cancellation)
+            except (OpsError, Cancelled) as error:
+                run.warn(str(error))
 
 
 def hook_environment(hook: Hook, values: Values, facts: Mapping[str, str]) -> dict[str, str]:
@@ -99,3 +123,28 @@ def run_on_host(
             f"hook {hook.run!r} failed with status {result.status}: {result.last_lines}", target=host.name
         )
     return result.stdout + result.stderr
+
+
+def _run_hook(run: Run, hook: Hook, phase: Phase, cancellation: Cancellation) -> None:
+    settings = run.settings
+    facts = {
+        "OPS_STACK": settings.stack,
+        "OPS_ENVIRONMENT": settings.environment,
+        "OPS_VERSION": run.version or "",
+        "OPS_RELEASE": run.release or "",
+        "OPS_RUN_ID": run.run_id,
+        "OPS_PHASE": str(phase),
+    }
+    environment = hook_environment(hook, settings.values, facts)
+    run.log.write(f"hook {hook.on} {phase}: {hook.run}")
+    if hook.where == "operator":
+        run.log.write(run_on_operator(hook, settings.folder, environment, cancellation))
+        return
+    if run.fence is None:
+        raise HookFailed(f"hook {hook.run!r} cannot run on servers before the lock is taken (phase {phase})")
+    hosts = run.with_cancellation(cancellation)
+    chosen = [run.state_host] if hook.where == "state_host" else [n for n in hosts if n not in run.lost]
+    folder = run.layout.release(run.release) if run.release else run.layout.root
+    for name in chosen:
+        told = run_on_host(hook, hosts[name], folder, environment, otherwise=run.layout.root)
+        run.log.write(told, name)

@@ -12,18 +12,20 @@ from ops.config import Settings
 from ops.engines.compose import down, in_release
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import Interrupted, NeedsPerson, OpsError, Problem
+from ops.errors import Interrupted, NeedsPerson, OpsError, gathered
 from ops.hosts import Cancelled, Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
-from ops.runs.execute import Workbench, execute
+from ops.runs.acquiring import take_lock
+from ops.runs.during import during
+from ops.runs.ending import finish
+from ops.runs.execute import execute
 from ops.runs.interruption import Interruption
 from ops.runs.lock import Holder
-from ops.runs.log import RunLog
 from ops.runs.phases import Phase
 from ops.runs.releases import Serving, layout_of, serving
 from ops.runs.reporting import Reporter
-from ops.runs.run import Run, new_run_id, operator
+from ops.runs.run import Run, operator, running
 from ops.stack.asking import check_known, check_replicas
 from ops.strategies.context import Switch
 from ops.strategies.steps import View
@@ -158,28 +160,26 @@ def _reconcile(change: Change, run: Run, host: Host, found: Serving) -> Word:
     view = View(found.facts.containers)
     changed = configuration_changed(release, found.facts.proxy_content)
     steps = plan_switch(release, switch, view, proxy_changed=changed)
-    bench = Workbench(settings.project, run.reporter, run.log, run.interruption.cancellation, run.warn)
-    execute(steps, host, view, bench)
+    execute(steps, host, view, run.bench)
     return "changed" if steps else "unchanged"
 
 
 def _change(change: Change, action: str, one: Callable[[Run, str, Host, Serving], Word]) -> Outcome:
     """Take the lock, do it on all servers, journal it, give the lock back."""
     with _run(change, action) as run:
-        with run.during(Phase.CHECK):
+        with during(run, Phase.CHECK):
             found = serving(change.settings, change.hosts)
-        with run.during(Phase.LOCK):
+        with during(run, Phase.LOCK):
             run.version = next((one.release.version for one in found.values() if one.release), None)
             holder = Holder(run.run_id, action, operator(), run.started_at, run.version)
             floor = max(server.facts.fence_token for server in found.values())
-            run.take_lock(holder, floor=floor, take_over=None, wait=change.wait)
+            take_lock(run, holder, floor=floor, take_over=None, wait=change.wait)
             found = serving(change.settings, change.hosts)
-        with run.during(Phase.SWITCH):
+        with during(run, Phase.SWITCH):
             answers = each(run.hosts, lambda host: one(run, host.name, host, found[host.name]))
         faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
         if faults:
-            raise faults[0] if len(faults) == 1 else Problem(faults)
-        settings = change.settings
+            raise gathered(faults)
         targets = {}
         for name, word in answers.items():
             release = found[name].release
@@ -188,41 +188,21 @@ def _change(change: Change, action: str, one: Callable[[Run, str, Host, Serving]
             targets[name] = Target(
                 "host", "changed" if word == "changed" else "unchanged", identity, identity
             )
-        return Outcome(
-            action=action,
-            stack=settings.stack,
-            environment=settings.environment,
-            run_id=run.run_id,
-            version=run.version,
-            started_at=run.started_at,
-            seconds=run.seconds,
-            targets=targets,
-            warnings=tuple(run.warnings),
-            log=str(run.log.path),
-        )
+        return run.outcome(targets)
 
 
 @contextmanager
 def _run(change: Change, action: str) -> Iterator[Run]:
-    settings, run_id = change.settings, new_run_id()
-    with RunLog(settings.folder, run_id, settings.redactor) as log, change.interruption.listening():
-        run = Run(
-            settings,
-            action,
-            layout_of(settings),
-            change.hosts,
-            change.state_host,
-            change.reporter,
-            log,
-            change.interruption,
-            run_id=run_id,
-        )
+    settings = change.settings
+    with running(
+        settings, action, change.hosts, change.state_host, change.reporter, change.interruption
+    ) as run:
         try:
             yield run
         except Cancelled:
             if run.stopped_by is not None:
                 change.interruption.fresh()
-                run.finish("failed", run.stopped_by.exit_code, str(run.stopped_by))
+                finish(run, "failed", run.stopped_by.exit_code, str(run.stopped_by))
                 raise run.stopped_by from None
             number = change.interruption.number or 2
             interrupted = Interrupted(
@@ -232,7 +212,7 @@ def _run(change: Change, action: str) -> Iterator[Run]:
                 next_step=f"inv stack.up {settings.options} brings every server to its release",
             )
             change.interruption.fresh()
-            run.finish("interrupted", interrupted.exit_code, interrupted.message)
+            finish(run, "interrupted", interrupted.exit_code, interrupted.message)
             raise interrupted from None
         except Exception as caught:
             error = caught if isinstance(caught, OpsError) else run.unexpected(caught)
@@ -240,9 +220,9 @@ def _run(change: Change, action: str) -> Iterator[Run]:
             failure = (
                 _half_done(settings, error) if run.phase is Phase.SWITCH and error.exit_code == 1 else error
             )
-            run.finish("failed", failure.exit_code, str(failure))
+            finish(run, "failed", failure.exit_code, str(failure))
             raise failure from caught
-        run.finish("done", 0)
+        finish(run, "done", 0)
 
 
 def _half_done(settings: Settings, error: OpsError) -> OpsError:

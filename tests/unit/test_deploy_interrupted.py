@@ -353,7 +353,7 @@ class TestTwoAtOnce:
         serves(shop, winner)
 
     def test_one_that_waits_comes_second(self, shop, monkeypatch):
-        monkeypatch.setattr("ops.runs.run.POLL", 0.02)
+        monkeypatch.setattr("ops.runs.acquiring.POLL", 0.02)
         results = self.both(shop, wait=30.0)
         assert not [result for result in results.values() if isinstance(result, OpsError)], results
         (last,) = {c.image.tag for c in shop.web1.docker.of("web")}

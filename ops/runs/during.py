@@ -1,0 +1,24 @@
+"""A run goes through a phase: an interrupt is heard before it, the hooks stand around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ops.runs.hooks import run_hooks
+from ops.runs.phases import Phase
+from ops.runs.run import Run
+
+__all__ = ["during"]
+
+
+@contextmanager
+def during(run: Run, phase: Phase) -> Iterator[None]:
+    """Mark a phase: its hooks before, its body, its hooks after; an interrupt before it is raised here."""
+    run.interruption.cancellation.check()
+    run.phase = phase
+    run.reporter.phase(phase)
+    run.log.write(f"phase {phase}")
+    run_hooks(run, "before", phase)
+    yield
+    run_hooks(run, "after", phase)
