@@ -18,7 +18,7 @@ from ops.engines.leaks import leaks
 from ops.engines.mounts import StackFolder, settle_file, settle_mounts
 from ops.engines.release import ProxySpec, ServiceSpec, config_hash, config_variable
 from ops.engines.rendering import put_back, sentinel_names
-from ops.engines.services import awaited_ends, grace, health_gate, image_reference, replicas, services_of
+from ops.engines.services import awaited_ends, grace, health_gate, holds, image_reference, replicas, services_of
 from ops.errors import ConfigError, OpsError
 
 __all__ = ["Desired", "desired", "image_reference", "services_of"]
@@ -116,6 +116,7 @@ def desired(
             balance=options.balance,
             depends_on=depends,
             versioned=versioned,
+            holds=holds(service, model.get("volumes") or {}, layout),
         )
     drop_unused(model)
     secrets = tuple(

@@ -24,13 +24,17 @@ __all__ = [
 _CONTAINER = (
     '{"id":{{json .Id}},"name":{{json .Name}},"image":{{json .Image}},"reference":{{json .Config.Image}},'
     '"state":{{json .State}},"restarts":{{json .RestartCount}},"labels":{{json .Config.Labels}},'
-    '"networks":{{json .NetworkSettings.Networks}},"created":{{json .Created}}}'
+    '"networks":{{json .NetworkSettings.Networks}},"created":{{json .Created}},'
+    '"mounts":{{json .Mounts}},"ports":{{json .HostConfig.PortBindings}}}'
 )
 
 
 @dataclass(frozen=True)
 class Container:
-    """One container of the stack's compose project."""
+    """One container of the stack's compose project.
+
+    `networks` are pairs of a network's name and the address there; `holds` is what no other container may use beside it.
+    """
 
     id: str
     name: str
@@ -47,6 +51,8 @@ class Container:
     started_at: str
     working_dir: str = ""
     config_files: str = ""
+    networks: tuple[tuple[str, str], ...] = ()
+    holds: frozenset[str] = frozenset()
 
     @property
     def running(self) -> bool:
@@ -131,6 +137,9 @@ def parse_containers(text: str) -> tuple[Container, ...]:
     found = []
     for data in _documents(text):
         labels, state = data["labels"] or {}, data["state"]
+        networks = tuple(
+            (name, n["IPAddress"]) for name, n in (data["networks"] or {}).items() if n.get("IPAddress")
+        )
         found.append(
             Container(
                 id=data["id"],
@@ -144,15 +153,28 @@ def parse_containers(text: str) -> tuple[Container, ...]:
                 config=labels.get("ops.config", ""),
                 image=data["image"],
                 reference=data["reference"],
-                addresses=tuple(
-                    n["IPAddress"] for n in (data["networks"] or {}).values() if n.get("IPAddress")
-                ),
+                addresses=tuple(address for _, address in networks),
                 started_at=state.get("StartedAt", ""),
                 working_dir=labels.get("com.docker.compose.project.working_dir", ""),
                 config_files=labels.get("com.docker.compose.project.config_files", ""),
+                networks=networks,
+                holds=_held(data),
             )
         )
     return tuple(sorted(found, key=lambda c: (c.service, c.number)))
+
+
+def _held(data: Mapping[str, Any]) -> frozenset[str]:
+    """Return what a container has for itself, in the words of `ServiceSpec.holds`."""
+    written = [mount for mount in data.get("mounts") or () if mount.get("RW")]
+    volumes = {f"volume {mount['Name']}" for mount in written if mount.get("Type") == "volume"}
+    paths = {f"path {mount['Source']}" for mount in written if mount.get("Type") == "bind"}
+    ports = {
+        f"port {binding['HostPort']}/{port.rpartition('/')[2]}"
+        for port, bindings in (data.get("ports") or {}).items()
+        for binding in bindings or ()
+    }
+    return frozenset(volumes | paths | ports)
 
 
 def host_queries(layout: Layout, project: str) -> tuple[Command, ...]:

@@ -29,17 +29,21 @@ RESOLVES_FROM = (1, 27, 4)
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """Given what `nginx -v` prints, return its version; () where there is none."""
-    match = re.search(r"nginx/([0-9.]+)", text)
-    return tuple(int(part) for part in match[1].split(".") if part) if match else ()
+    """Given what `nginx -v` prints, once or more, return the oldest version; () where there is none."""
+    found = re.findall(r"nginx/([0-9.]+)", text)
+    return min((tuple(int(part) for part in one.split(".") if part) for one in found), default=())
 
 
-def version_query(project: str, proxy: ProxySpec) -> Command:
-    """Return the command that prints nginx's version: of the running proxy, else of its image."""
+def version_query(project: str, proxy: ProxySpec, *, renewed: bool = False) -> Command:
+    """Return the command that prints nginx's version: of the running proxy, else of its image; both when `renewed`."""
+    image = f"docker run --rm --pull never --entrypoint nginx {quote(proxy.image)} -v 2>&1"
     return Command(
         f"p={_running(project, proxy)}; "
-        f'if [ -n "$p" ]; then docker exec "$p" nginx -v 2>&1; '
-        f"else docker run --rm --pull never --entrypoint nginx {quote(proxy.image)} -v 2>&1; fi",
+        + (
+            f'[ -z "$p" ] || docker exec "$p" nginx -v 2>&1; {image}'
+            if renewed
+            else f'if [ -n "$p" ]; then docker exec "$p" nginx -v 2>&1; else {image}; fi'
+        ),
         title="nginx -v",
     )
 

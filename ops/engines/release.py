@@ -32,7 +32,8 @@ class ServiceSpec:
     """One service of a release on one server.
 
     `config` is the hash that its containers bear; `base` the same without secret values, `secrets` the names whose
-    values enter it. `image` is the reference as written, `pin` what runs. `grace` and `drain` are seconds.
+    values enter it. `image` is the reference as written, `pin` what runs. `grace` and `drain` are seconds. `holds` are
+    the volumes and paths that it writes to and the host ports that it publishes.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ServiceSpec:
     balance: str
     depends_on: tuple[str, ...]
     versioned: bool
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Release:
                         "health": HealthSpec(**spec["health"]),
                         "secrets": tuple(spec["secrets"]),
                         "depends_on": tuple(spec["depends_on"]),
+                        "holds": tuple(spec.get("holds", ())),
                     }
                 )
                 for name, spec in data.pop("services").items()

@@ -8,9 +8,10 @@ from typing import Any
 
 from ops.config.models import Service, StackConfig
 from ops.config.settings import Settings
+from ops.engines.layout import Layout
 from ops.engines.release import HealthSpec
 
-__all__ = ["awaited_ends", "grace", "health_gate", "image_reference", "replicas", "services_of"]
+__all__ = ["awaited_ends", "grace", "health_gate", "holds", "image_reference", "replicas", "services_of"]
 
 
 def services_of(config: StackConfig, server: str, services: Mapping[str, Any]) -> tuple[str, ...]:
@@ -40,6 +41,24 @@ def image_reference(
         registry = config.build.registry or f"127.0.0.1:{config.build.forward_port}"
         return f"{registry.rstrip('/')}/{settings.stack}/{name}:{version}", True
     return service.get("image") or "", False
+
+
+def holds(service: Mapping[str, Any], volumes: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
+    """Return what a service has for itself on a server: volumes and data folders that it writes to, fixed host ports."""
+    found = []
+    for mount in service.get("volumes") or ():
+        source = mount.get("source")
+        if not source or mount.get("read_only"):
+            continue
+        if mount.get("type") == "volume":
+            found.append(f"volume {(volumes.get(source) or {}).get('name') or source}")
+        elif mount.get("type") == "bind" and source.startswith(f"{layout.root}/"):
+            found.append(f"path {source}")
+    for port in service.get("ports") or ():
+        published = str(port.get("published") or "")
+        if published.isdigit():
+            found.append(f"port {published}/{port.get('protocol') or 'tcp'}")
+    return tuple(found)
 
 
 def replicas(service: Mapping[str, Any], options: Service) -> int:

@@ -12,10 +12,14 @@ __all__ = ["Switch"]
 
 @dataclass(frozen=True)
 class Switch:
-    """The release to switch to, on one server; `timeout` bounds one `compose up`, in seconds."""
+    """The release to switch to, on one server; `timeout` bounds one `compose up`, in seconds.
+
+    `proxy_renewed`: the proxy gets a new container in this switch, behind the services that it speaks of.
+    """
 
     layout: Layout
     project: str
     release: str
     proxy: ProxySpec | None
     timeout: float
+    proxy_renewed: bool = False

@@ -42,11 +42,17 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
     """Given a service whose containers are not as defined, return the steps that replace them one for one."""
     proxy = switch.proxy
     stay, go = partition(spec, view)
+    # Those that go are chosen once: what Docker says of a container later must not move it from one side to the other.
+    leaving = frozenset(c.id for c in go)
     missing = spec.replicas - len(stay)
     steps: list[Step] = []
     if proxy is not None:
         steps.append(
-            Act("ask nginx for its version", lambda view: (version_query(switch.project, proxy),), note=NGINX)
+            Act(
+                "ask nginx for its version",
+                lambda view: (version_query(switch.project, proxy, renewed=switch.proxy_renewed),),
+                note=NGINX,
+            )
         )
     dead = [c for c in go if c.state in ("exited", "dead", "created")]
     if dead:
@@ -60,7 +66,6 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
             )
         )
     live = len(go) - len(dead)
-    leaving = frozenset(c.id for c in go)
     if missing:
         steps.append(
             Act(
@@ -87,13 +92,13 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
         steps.append(
             Act(
                 f"stop {_count(live, f'old {spec.name} container')}",
-                lambda view: (_stop(spec, partition(spec, view)[1]),),
+                lambda view: (_stop(spec, _sides(spec, view, leaving)[1]),),
                 refresh=True,
-                expect=lambda view: view.without(partition(spec, view)[1]),
+                expect=lambda view: view.without(_sides(spec, view, leaving)[1]),
             )
         )
     if proxy is not None:
-        steps.append(Act(f"upstream of {spec.name} at rest", _rest(spec, switch, proxy)))
+        steps.append(Act(f"upstream of {spec.name} at rest", _rest(spec, switch, proxy, leaving)))
     return tuple(steps)
 
 
@@ -107,7 +112,7 @@ def _turn(
         steps.append(
             Act(
                 f"proxy: old and new {spec.name}",
-                _write(spec, switch, proxy, lambda stay, go: (stay + go, ())),
+                _write(spec, switch, proxy, leaving, lambda stay, go: (stay + go, ())),
             )
         )
         steps.append(Pause("let nginx resolve the new names", proxy.settle))
@@ -115,14 +120,14 @@ def _turn(
         f"proxy: new {spec.name} only" if started else f"proxy: without the {spec.name} containers that go"
     )
     steps.append(
-        Act(title, _write(spec, switch, proxy, lambda stay, go: (stay, go if soak else ())), note=WORKERS)
+        Act(title, _write(spec, switch, proxy, leaving, lambda stay, go: (stay, go if soak else ())), note=WORKERS)
     )
     if soak:
         steps.append(Soak(f"watch {spec.name} at work for {soak:g} s, the old in reserve", spec, leaving))
         steps.append(
             Act(
                 f"proxy: without the old {spec.name}",
-                _write(spec, switch, proxy, lambda stay, go: (stay, ())),
+                _write(spec, switch, proxy, leaving, lambda stay, go: (stay, ())),
                 note=WORKERS,
             )
         )
@@ -132,7 +137,7 @@ def _turn(
             workers_query(switch.project, proxy),
             WORKERS,
             spec.drain,
-            lambda view: _connections(spec, partition(spec, view)[1]),
+            lambda view: _connections(spec, _sides(spec, view, leaving)[1]),
         )
     )
     return steps
@@ -155,29 +160,41 @@ def _start(spec: ServiceSpec, switch: Switch, missing: int) -> Callable[[View], 
     return commands
 
 
+def _sides(
+    spec: ServiceSpec, view: View, leaving: frozenset[str]
+) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
+    """Return the service's containers that stay and those that go, as the plan chose them."""
+    present = view.of(spec.name)
+    return tuple(c for c in present if c.id not in leaving), tuple(c for c in present if c.id in leaving)
+
+
 def _write(
     spec: ServiceSpec,
     switch: Switch,
     proxy: ProxySpec,
+    leaving: frozenset[str],
     choose: Callable[
         [tuple[Container, ...], tuple[Container, ...]], tuple[tuple[Container, ...], tuple[Container, ...]]
     ],
 ) -> Callable[[View], tuple[Command, ...]]:
     def commands(view: View) -> tuple[Command, ...]:
-        stay, go = partition(spec, view)
+        stay, go = _sides(spec, view, leaving)
         servers, backups = choose(stay, tuple(c for c in go if c.running))
         resolve = _resolves(view)
+        near = _networks(view, proxy)
         text = upstream_text(
-            spec, _hosts(servers, resolve), backups=_hosts(backups, resolve), resolve=resolve
+            spec, _hosts(servers, resolve, near), backups=_hosts(backups, resolve, near), resolve=resolve
         )
         return (write_upstream(switch.layout, switch.project, proxy, spec.name, text),)
 
     return commands
 
 
-def _rest(spec: ServiceSpec, switch: Switch, proxy: ProxySpec) -> Callable[[View], tuple[Command, ...]]:
+def _rest(
+    spec: ServiceSpec, switch: Switch, proxy: ProxySpec, leaving: frozenset[str]
+) -> Callable[[View], tuple[Command, ...]]:
     def commands(view: View) -> tuple[Command, ...]:
-        stay, _ = partition(spec, view)
+        stay, _ = _sides(spec, view, leaving)
         text = resting_upstream(spec, [c.name for c in stay], resolve=_resolves(view))
         return (write_upstream(switch.layout, switch.project, proxy, spec.name, text),)
 
@@ -188,8 +205,19 @@ def _resolves(view: View) -> bool:
     return parse_version(view.notes.get(NGINX, "")) >= RESOLVES_FROM
 
 
-def _hosts(containers: tuple[Container, ...], resolve: bool) -> list[str]:
-    return [c.name if resolve else c.addresses[0] for c in containers if resolve or c.addresses]
+def _networks(view: View, proxy: ProxySpec) -> frozenset[str]:
+    return frozenset(name for c in view.of(proxy.service) if c.running for name, _ in c.networks)
+
+
+def _hosts(containers: tuple[Container, ...], resolve: bool, near: frozenset[str]) -> list[str]:
+    """Return how the proxy reaches containers: by name, or by an address on a network that it is on too."""
+    if resolve:
+        return [c.name for c in containers]
+    return [
+        next((address for name, address in c.networks if name in near), c.addresses[0])
+        for c in containers
+        if c.addresses
+    ]
 
 
 def _stop(spec: ServiceSpec, containers: tuple[Container, ...]) -> Command:

@@ -197,6 +197,22 @@ class Docker:
             "RestartCount": c.restarts,
             "NetworkSettings": {"Networks": {"default": {"IPAddress": c.address if c.running else ""}}},
             "Created": "2026-01-01T00:00:00Z",
+            "Mounts": [
+                {
+                    "Type": v["type"],
+                    "Name": f"{c.project}_{v.get('source')}",
+                    "Source": v.get("source"),
+                    "RW": not v.get("read_only"),
+                }
+                for v in c.definition.get("volumes") or ()
+            ],
+            "HostConfig": {
+                "PortBindings": {
+                    f"{p['target']}/{p['protocol']}": [{"HostPort": p["published"]}]
+                    for p in c.definition.get("ports") or ()
+                    if p.get("published")
+                }
+            },
         }
 
     def _do_volume(self, argv: list[str], cwd: Path) -> Answer:
