@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +99,8 @@ def test_a_deploy_after_a_rollback_and_the_rollback_of_that(stack: Stack) -> Non
     assert isinstance(entries, list)
     ends = [(one["action"], one["version"], one["event"]) for one in entries if one["event"] != "started"]
     assert ends[-2:] == [("deploy", "7.0.4", "done"), ("deploy.rollback", "7.0.1", "done")]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", one["at"]) for one in entries[-2:])
+    assert {one["who"] for one in entries[-2:]} == {f"{getpass.getuser()}@{socket.gethostname()}"}
     newest = stack.run("deploy.history").stdout.splitlines()[1]
     assert "deploy.rollback" in newest
     assert "7.0.1" in newest
