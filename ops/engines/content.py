@@ -13,6 +13,7 @@ from ops.errors import ConfigError
 __all__ = ["Content", "follow", "pack"]
 
 _IGNORED = {".git", ".ops", "__pycache__", ".DS_Store"}
+_FOREIGN_WRITE = 0o022
 _File = tuple[str, bytes, int]
 
 
@@ -113,7 +114,9 @@ def _leaves(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path, name: str) -> _File:
-    return name, path.read_bytes(), path.stat().st_mode & 0o777
+    # git keeps no write bits: whether a checkout has them for group and others is the umask of who made it, and two
+    # operators would recreate each other's containers. What only its owner may read stays so.
+    return name, path.read_bytes(), path.stat().st_mode & 0o777 & ~_FOREIGN_WRITE
 
 
 def _hashed(

@@ -73,6 +73,20 @@ def test_a_link_stays_the_link_that_it_is(sql, tmp_path, said):
     assert (packed.files, packed.links) == (before, (("itself", said),))
 
 
+@pytest.mark.parametrize(
+    ("mode", "kept"),
+    [(0o664, 0o644), (0o666, 0o644), (0o775, 0o755), (0o660, 0o640), (0o600, 0o600), (0o755, 0o755)],
+)
+def test_the_umask_of_a_checkout_changes_nothing(tmp_path, mode, kept):
+    (tmp_path / "a.sql").write_text("1")
+    packed = []
+    for one in (kept, mode):
+        (tmp_path / "a.sql").chmod(one)
+        packed.append(pack(tmp_path, "a.sql"))
+    assert packed[0] == packed[1]
+    assert packed[1].files == (("a.sql", b"1", kept),)
+
+
 def test_empty_folders_are_packed_at_any_depth(sql, tmp_path):
     (sql / "spool" / "in").mkdir(parents=True)
     (sql / "a" / "cache").mkdir()
