@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Version", "git_revision", "resolve_version"]
 
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LONGEST = 106  # a release's id, 22 characters longer, is an image tag too, and those end at 128
+
+_TAG = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST - 1}}}")
 _SHOWN = 10
 
 
@@ -98,7 +100,7 @@ def _git(folder: Path, *argv: str) -> str:
 def _tag(text: str, source: str) -> str:
     if not _TAG.fullmatch(text):
         raise UsageError(
-            f'"{text}" ({source}) cannot be an image tag: letters, digits, "_", "." and "-", at most 128, '
+            f'"{text}" ({source}) cannot be an image tag: letters, digits, "_", "." and "-", at most {_LONGEST}, '
             'the first no "." or "-"'
         )
     return text

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from ops.config import Version, git_revision, load, resolve_version
+from ops.deploy.bundle import new_release_id
 from ops.errors import UsageError
 
 
@@ -85,10 +86,15 @@ def test_the_option_wins_over_ops_toml(settings):
     assert resolve_version(settings("1.0"), "1.1").version == "1.1"
 
 
-@pytest.mark.parametrize("text", ["a b", ".1", "-1", "a/b", "a" * 129, "a\n"])
+@pytest.mark.parametrize("text", ["a b", ".1", "-1", "a/b", "a" * 107, "a\n"])
 def test_text_that_cannot_be_an_image_tag_is_refused(settings, text):
     with pytest.raises(UsageError, match="cannot be an image tag"):
         resolve_version(settings("1.0"), text)
+
+
+def test_the_longest_version_gives_a_release_whose_images_can_be_tagged(settings):
+    version = resolve_version(settings("1.0"), "a" * 106).version
+    assert len(new_release_id(version)) == 128
 
 
 def test_a_version_can_come_from_a_variable(settings, monkeypatch):
