@@ -13,6 +13,7 @@ from ops.config.dotenv import compose_form
 from ops.engines.facts import HostFacts, host_queries, read_facts
 from ops.engines.release import Release
 from ops.engines.rendering import parse_rendered, render_command, sentinel
+from ops.engines.services import services_of
 from ops.errors import ConfigError, FailedUnchanged, OpsError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
@@ -89,7 +90,7 @@ def peer_addresses(settings: Settings, server: str, services: Mapping[str, Any])
     for name, service in config.services.items():
         if not service.roles or name not in services:
             continue
-        at = [key for key, other in config.servers.items() if set(other.roles) & set(service.roles)]
+        at = [key for key in config.servers if name in services_of(config, key, (name,))]
         if at and server not in at:
             target = config.servers[at[0]]
             found[f"OPS_HOST_{name.upper().replace('-', '_')}"] = target.private_address or target.address

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ops.config.models import Service, StackConfig
@@ -14,8 +14,11 @@ from ops.engines.release import HealthSpec
 __all__ = ["awaited_ends", "grace", "health_gate", "holds", "image_reference", "replicas", "services_of"]
 
 
-def services_of(config: StackConfig, server: str, services: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the services that run on a server: those without roles, and those that share one."""
+def services_of(config: StackConfig, server: str, services: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the services that run on a server: those without roles, and those that share one.
+
+    A server without roles runs them all.
+    """
     roles = set(config.servers[server].roles)
     found = []
     for name in services:

@@ -24,7 +24,8 @@ def fleet(tmp_path):
 
     def made(roles, batch='"1"', services=""):
         servers = "".join(
-            f'[environments.production.servers.{name}]\nprivate_address = "10.0.0.{number}"\nroles = ["{role}"]\n'
+            f'[environments.production.servers.{name}]\nprivate_address = "10.0.0.{number}"\n'
+            + (f'roles = ["{role}"]\n' if role else "")
             for number, (name, role) in enumerate(roles.items(), 1)
         )
         (tmp_path / "compose.yaml").write_text("services: {}\n")
@@ -112,6 +113,11 @@ class TestPeers:
     def test_of_several_servers_the_first_is_meant(self, fleet):
         settings = fleet(self.ROLES, "1", self.SERVICES)
         assert peer_addresses(settings, "db1", settings.config.services) == {"OPS_HOST_API": "10.0.0.1"}
+
+    def test_a_server_without_roles_runs_every_service_itself(self, fleet):
+        settings = fleet({"db1": "db", "all": ""}, "1", self.SERVICES)
+        assert peer_addresses(settings, "all", settings.config.services) == {}
+        assert peer_addresses(settings, "db1", settings.config.services) == {"OPS_HOST_API": "10.0.0.2"}
 
     def test_with_one_server_there_are_none(self, fleet):
         settings = fleet({"web1": "web"}, "1", '[services.api]\nroles = ["web"]\n')
