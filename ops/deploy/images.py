@@ -97,7 +97,7 @@ def resolve(
                 if own is not None and own.digest in ("", "<none>"):
                     found[reference] = own.id  # built on the server, in no registry
                 else:
-                    faults.append(pull_error(reference, answer, name))
+                    faults.append(pull_error(reference, answer, name, surveys[name].facts))
             else:
                 found[reference] = _pin(reference, answer)
         if faults:
@@ -119,10 +119,20 @@ def raise_failures(answers: Mapping[str, object]) -> None:
         raise gathered(faults)
 
 
-def pull_error(reference: str, text: str, server: str) -> OpsError:
-    """Return the error for an image that could not be pulled: it does not exist, needs a login, or no registry answers."""
+def pull_error(reference: str, text: str, server: str, facts: HostFacts) -> OpsError:
+    """Return the error for an image that could not be pulled.
+
+    The disk is full, it does not exist, it needs a login, or no registry answers.
+    """
     low = text.lower()
     registry = registry_of(reference)
+    if "no space left" in low:
+        where = list(facts.free)[-1]  # the folder of Docker's data is told last
+        return FailedUnchanged(
+            f"disk full: the filesystem of {where} has no room for {reference}: {text}",
+            target=server,
+            next_step=f"make room on {server}: docker system df; docker image prune",
+        )
     if "manifest unknown" in low or ("not found" in low and "name" not in low):
         return FailedUnchanged(
             f"there is no image {reference}",
@@ -202,7 +212,7 @@ def pull_pins(
         for pin in lacking[name]:
             answer = answers.get(pin, "the pull was cut off")
             if isinstance(answer, str):
-                faults.append(pull_error(pin, answer, name))
+                faults.append(pull_error(pin, answer, name, surveys[name].facts))
         if faults:
             raise gathered(faults)
 

@@ -137,10 +137,16 @@ def test_an_image_that_is_on_another_server_only_is_told(server, settings):
             "cannot pull r.test/api:9",
             "does r.test answer from web1?",
         ),
+        (
+            "failed to register layer: write /usr/lib/big.so: no space left on device",
+            "disk full: the filesystem of /var/lib/docker has no room for r.test/api:9",
+            "make room on web1: docker system df; docker image prune",
+        ),
     ],
 )
 def test_a_pull_that_failed_is_told_by_its_cause(text, said, step):
-    error = pull_error("r.test/api:9", text, "web1")
+    known = facts(free={"/opt/shop/production": 10**10, "/var/lib/docker": 10**9})
+    error = pull_error("r.test/api:9", text, "web1", known)
     assert said in str(error)
     assert step in error.next_step
     assert error.exit_code == 1
