@@ -71,7 +71,7 @@ def plan(
     ]
     told = [*settings.warnings, *warnings(found.surveys, time.time())]
     # No registry is asked: a tag that serves already is taken to be what it was.
-    pins = {**served_pins(found.surveys), **found.pins}
+    pins = {**served_pins(found.asked), **found.pins}
     wanted = desires(settings, found.surveys, version.version, pins)
     return plan_deploy(settings, found.surveys, wanted, base, pulls, told)
 
@@ -194,7 +194,7 @@ def _fetch(rollout: Rollout, found: Examined, version: Version) -> Examined:
     """Resolve and pull all images, and make the release records."""
     run, settings = rollout.run, rollout.settings
     needed = wishes(settings, found.surveys, version.version)
-    pins = resolve(needed, found.surveys, run.hosts, settings)
+    pins = resolve(needed, found.pins, found.surveys, run.hosts, settings)
     per_server = {
         name: {wish.reference: pins[wish.reference] for wish in needed if name in wish.servers}
         for name in found.surveys

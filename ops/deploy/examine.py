@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ops.config import Settings, Version, missing
-from ops.deploy.images import known_pins
+from ops.deploy.images import known_pins, served_pins
 from ops.deploy.planning import desires, wishes
 from ops.deploy.preflight import preflight
 from ops.deploy.survey import Survey, survey
@@ -22,7 +22,7 @@ __all__ = ["Examined", "base_release", "chosen_servers", "examine", "state_host_
 @dataclass(frozen=True)
 class Examined:
     """What was found: surveys and wishes by server, and the pins that need no registry; `asked` holds the surveys of
-    servers too that this deploy is not for (the state host)."""
+    servers too that this deploy is not for (the state host), that of the state host first."""
 
     surveys: Mapping[str, Survey]
     wanted: Mapping[str, Desired]
@@ -63,12 +63,14 @@ def examine(
     chosen = chosen_servers(settings, servers)
     problems += [error for name, error in unreachable.items() if name in chosen]
     surveys = {name: found[name] for name in chosen if name in found}
-    pins = known_pins(wishes(settings, surveys, version.version), surveys)
+    order = dict.fromkeys((state_host_of(settings, None), *settings.config.servers))
+    asked = {name: found[name] for name in order if name in found}
+    pins = known_pins(wishes(settings, surveys, version.version), surveys, served_pins(asked))
     wanted = desires(settings, surveys, version.version, pins)
     problems += preflight(settings, surveys, wanted)
     if problems:
         raise gathered(problems)
-    return Examined(surveys, wanted, pins, found)
+    return Examined(surveys, wanted, pins, asked)
 
 
 def base_release(settings: Settings, version: Version, release_id: str, run_id: str) -> Release:

@@ -30,13 +30,14 @@ class Wish:
     policy: str = ""
 
 
-def known_pins(wishes: Sequence[Wish], surveys: Mapping[str, Survey]) -> dict[str, str]:
+def known_pins(
+    wishes: Sequence[Wish], surveys: Mapping[str, Survey], served: Mapping[str, str]
+) -> dict[str, str]:
     """Return the pins that need no question to a registry.
 
     Those are references by digest; those that follow no version and stand unchanged in a release that serves (a
-    deploy of the API must not bring a new database); and local ones whose pull_policy says so.
+    deploy of the API must not bring a new database), by `served_pins`; and local ones whose pull_policy says so.
     """
-    served = served_pins(surveys)
     pins: dict[str, str] = {}
     for wish in wishes:
         if "@sha256:" in wish.reference:
@@ -54,9 +55,17 @@ def known_pins(wishes: Sequence[Wish], surveys: Mapping[str, Survey]) -> dict[st
 
 
 def served_pins(surveys: Mapping[str, Survey]) -> dict[str, str]:
-    """Return what each image reference means in the releases that serve."""
-    releases = (current_release(survey) for survey in surveys.values())
-    return {spec.image: spec.pin for release in releases if release for spec in release.services.values()}
+    """Return what each image reference means in the releases that serve; where two disagree, the earlier server's wins.
+
+    So give the state host first: it is asked whatever `--servers` says, and one answer brings every server, in one
+    deploy or in several, to one image. What it does not run itself is known from the servers of a deploy alone.
+    """
+    pins: dict[str, str] = {}
+    for survey in surveys.values():
+        release = current_release(survey)
+        for spec in release.services.values() if release else ():
+            pins.setdefault(spec.image, spec.pin)
+    return pins
 
 
 def local_pin(reference: str, facts: HostFacts) -> str | None:
@@ -68,13 +77,17 @@ def local_pin(reference: str, facts: HostFacts) -> str | None:
 
 
 def resolve(
-    wishes: Sequence[Wish], surveys: Mapping[str, Survey], hosts: Mapping[str, Host], settings: Settings
+    wishes: Sequence[Wish],
+    known: Mapping[str, str],
+    surveys: Mapping[str, Survey],
+    hosts: Mapping[str, Host],
+    settings: Settings,
 ) -> dict[str, str]:
-    """Pull each reference without a pin on one server and return the pins of all.
+    """Pull each reference without a `known` pin on one server and return the pins of all.
 
     Raises Problem with every reference that no registry gave.
     """
-    pins = known_pins(wishes, surveys)
+    pins = dict(known)
     asked: dict[str, list[Wish]] = {}
     for wish in wishes:
         if wish.reference not in pins:

@@ -72,26 +72,26 @@ def test_credentials_stand_in_a_folder_of_their_own_for_the_pull_alone(server, s
 
 
 def test_a_tag_becomes_the_digest_of_its_own_repository(server, settings):
-    pins = resolve([Wish("api:1", ("web1",), True)], surveys(web1=()), {"web1": server}, settings)
+    pins = resolve([Wish("api:1", ("web1",), True)], {}, surveys(web1=()), {"web1": server}, settings)
     assert pins == {"api:1": "api@sha256:dd"}
 
 
 def test_a_tag_that_two_servers_need_is_asked_for_on_the_first_alone(server, settings):
     hosts = {"web1": server, "web2": ShellHost("web2")}
-    resolve([Wish("api:1", ("web1", "web2"), True)], surveys(web1=(), web2=()), hosts, settings)
+    resolve([Wish("api:1", ("web1", "web2"), True)], {}, surveys(web1=(), web2=()), hosts, settings)
     assert hosts["web2"].commands == []
 
 
 def test_what_needs_no_question_is_not_asked(server, settings, tmp_path):
-    one = Wish("db@sha256:aa", ("web1",), False)
-    assert resolve([one], surveys(web1=()), {"web1": server}, settings) == {"db@sha256:aa": "db@sha256:aa"}
+    one, known = Wish("db@sha256:aa", ("web1",), False), {"db@sha256:aa": "db@sha256:aa"}
+    assert resolve([one], known, surveys(web1=()), {"web1": server}, settings) == known
     assert calls(tmp_path) == []
 
 
 def test_every_image_that_no_registry_has_is_told(server, settings):
     wishes = [Wish(f"missing:{n}", ("web1",), True) for n in (1, 2)]
     with pytest.raises(Problem) as failure:
-        resolve(wishes, surveys(web1=()), {"web1": server}, settings)
+        resolve(wishes, {}, surveys(web1=()), {"web1": server}, settings)
     assert "missing:1" in str(failure.value)
     assert "missing:2" in str(failure.value)
     assert failure.value.exit_code == 1
@@ -99,14 +99,16 @@ def test_every_image_that_no_registry_has_is_told(server, settings):
 
 def test_an_image_built_on_the_server_is_enough_where_no_registry_has_it(server, settings):
     built = Image("missing", "2", "<none>", "sha256:built")
-    pins = resolve([Wish("missing:2", ("web1",), True)], surveys(web1=(built,)), {"web1": server}, settings)
+    pins = resolve(
+        [Wish("missing:2", ("web1",), True)], {}, surveys(web1=(built,)), {"web1": server}, settings
+    )
     assert pins == {"missing:2": "sha256:built"}
 
 
 def test_an_image_of_a_registry_that_no_longer_has_it_is_not(server, settings):
     pulled = Image("missing", "2", "sha256:dd", "sha256:ii")
     with pytest.raises(OpsError, match="missing:2"):
-        resolve([Wish("missing:2", ("web1",), True)], surveys(web1=(pulled,)), {"web1": server}, settings)
+        resolve([Wish("missing:2", ("web1",), True)], {}, surveys(web1=(pulled,)), {"web1": server}, settings)
 
 
 def test_servers_pull_what_they_lack_and_no_more(server, settings, tmp_path):

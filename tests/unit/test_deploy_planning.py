@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ops.config import load
 from ops.deploy.commit import image_tag, kept
-from ops.deploy.images import Wish, known_pins, local_pin
+from ops.deploy.images import Wish, known_pins, local_pin, served_pins
 from ops.deploy.planning import batches
 from ops.deploy.survey import Survey, peer_addresses
 from ops.engines.desired import Desired
@@ -138,24 +138,33 @@ class TestPins:
 
     def test_a_reference_by_digest_is_its_own_pin(self):
         one = self.wish("db@sha256:aa")
-        assert known_pins([one], {"web1": Survey(facts(), None)}) == {"db@sha256:aa": "db@sha256:aa"}
+        assert known_pins([one], {"web1": Survey(facts(), None)}, {}) == {"db@sha256:aa": "db@sha256:aa"}
 
     def test_what_follows_no_version_stays_at_what_serves(self):
         surveys = self.serving(spec("db", image="postgres:16", pin="postgres@sha256:bb", versioned=False))
-        assert known_pins([self.wish("postgres:16")], surveys) == {"postgres:16": "postgres@sha256:bb"}
+        assert known_pins([self.wish("postgres:16")], surveys, served_pins(surveys)) == {
+            "postgres:16": "postgres@sha256:bb"
+        }
+
+    def test_where_two_servers_disagree_the_earlier_one_is_followed(self):
+        surveys = {}
+        for name, pin in (("web1", "redis@sha256:aa"), ("web2", "redis@sha256:bb")):
+            text = release(spec("cache", image="redis:7", pin=pin), id="r1").to_json()
+            surveys[name] = Survey(facts(current="r1", releases={"r1": text}), None)
+        assert served_pins(surveys) == {"redis:7": "redis@sha256:aa"}
 
     def test_what_follows_the_version_is_asked_for_again(self):
         surveys = self.serving(spec("api", image="api:1", pin="api@sha256:bb", versioned=True))
-        assert known_pins([self.wish("api:1", versioned=True)], surveys) == {}
+        assert known_pins([self.wish("api:1", versioned=True)], surveys, served_pins(surveys)) == {}
 
     def test_what_is_to_be_pulled_always_is_asked_for_again(self):
         surveys = self.serving(spec("db", image="postgres:16", pin="postgres@sha256:bb", versioned=False))
-        assert known_pins([self.wish("postgres:16", policy="always")], surveys) == {}
+        assert known_pins([self.wish("postgres:16", policy="always")], surveys, served_pins(surveys)) == {}
 
     @pytest.mark.parametrize("policy", ["missing", "if_not_present", "never", "build"])
     def test_a_local_image_is_enough_where_its_policy_says_so(self, policy):
         surveys = {"web1": Survey(facts(images=(self.LOCAL,)), None)}
-        assert known_pins([self.wish("r.test/api:1", policy=policy)], surveys) == {
+        assert known_pins([self.wish("r.test/api:1", policy=policy)], surveys, {}) == {
             "r.test/api:1": "r.test/api@sha256:dd"
         }
 

@@ -150,6 +150,13 @@ class TestNext:
         assert {c.image.tag for c in pair.web1.docker.of("web")} == {"1"}
         assert {c.image.tag for c in pair.web2.docker.of("web")} == {"2"}
 
+    def test_a_server_that_comes_alone_runs_the_image_that_serves_on_the_state_host(self, shop):
+        shop.deploy("1", servers=("web1",))
+        shop.deploy("1", servers=("web2",))
+        pulled = [call for call in shop.web2.docker.calls if call.startswith("pull") and "nginx" in call]
+        assert pulled == [f"pull -q {shop.web1.docker.of('nginx')[0].reference}"]
+        assert "@sha256:" in pulled[0]
+
     def test_a_container_that_crashed_is_replaced_by_the_same_version(self, single):
         single.web1.docker.crash(single.web1.docker.of("web")[0])
         single.deploy("1", environment="staging")
