@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ops.config import Settings
@@ -13,7 +13,7 @@ from ops.hosts import Host
 from ops.runs.journal import Entry, parse_journal, read_journal
 from ops.runs.lock import LONG, Holder
 
-__all__ = ["ServerStatus", "ServiceStatus", "Status", "history", "status"]
+__all__ = ["ServerStatus", "ServiceStatus", "Status", "history", "newest", "status"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class ServerStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A stack in an environment. `agree` is true when all servers answer, serve one release, and run it whole."""
+    """A stack in an environment. `agree` is true when all servers answer, serve one release, and run it whole; `well`
+    when no dead run left its lock besides, which the next run would be refused for.
+    """
 
     stack: str
     environment: str
@@ -60,6 +62,11 @@ class Status:
             for server in self.servers.values()
         )
         return whole and len(releases) == 1 and None not in releases
+
+    @property
+    def well(self) -> bool:
+        """See the class."""
+        return self.agree and not self.stale
 
 
 def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> Status:
@@ -100,3 +107,9 @@ def history(settings: Settings, state: Host, lines: int = 200) -> tuple[Entry, .
     if not result.ok:
         raise OpsError(f"the journal cannot be read: {result.last_lines}", target=state.name)
     return parse_journal(result.stdout)
+
+
+def newest(entries: Sequence[Entry], runs: int) -> tuple[Entry, ...]:
+    """Return the entries of the newest runs, the oldest first."""
+    kept = list(dict.fromkeys(entry.run_id for entry in entries))[-runs:]
+    return tuple(entry for entry in entries if entry.run_id in kept)

@@ -13,7 +13,9 @@ from ops.deploy.planning import DeployPlan
 from ops.deploy.rolling_back import RollbackOptions, RollbackPlan, rollback, rollback_plan
 from ops.deploy.status import Status, history, status
 from ops.deploy.unlocking import unlock
-from ops.errors import Interrupted, OpsError
+from ops.environments.arguments import listed, text
+from ops.environments.masking import masked
+from ops.errors import Interrupted
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import Fleet
 from ops.hosts.local import LocalHost
@@ -21,7 +23,6 @@ from ops.outcomes import Outcome
 from ops.runs.interruption import Interruption
 from ops.runs.journal import Entry
 from ops.runs.lock import Holder
-from ops.runs.log import unexpected
 from ops.runs.reporting import Reporter, Silent
 from ops.servers.checking import Checked, check
 from ops.servers.preparing import Prepared, prepare
@@ -32,12 +33,14 @@ from ops.stack.looking import Row, execute, logs, processes
 __all__ = ["Environment", "environment"]
 
 
-def environment(name: str | None, *, stack: str | None = None, start: Path | None = None) -> Environment:
+def environment(
+    name: str | None, *, stack: str | None = None, start: Path | str | None = None
+) -> Environment:
     """Return a stack in an environment; `stack` is a name under compose/ or a folder, else the current folder's.
 
     Raises UsageError for an unknown stack or environment, ConfigError for what is wrong in ops.toml.
     """
-    return Environment(load(name, stack=stack, start=start))
+    return Environment(load(name, stack=stack, start=None if start is None else Path(start)))
 
 
 class Environment:
@@ -62,23 +65,30 @@ class Environment:
         `wait` is seconds for a lock that another holds. Raises FailedUnchanged, ConfigError, Locked, Unreachable
         before any change, RolledBack or NeedsPerson after, Interrupted on a signal; each carries `.outcome`.
         """
+        text("version", version)
         interruption = Interruption()
-        options = DeployOptions(resume, tuple(servers), wait, state_host)
+        options = DeployOptions(resume, listed("servers", servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
             wanted = self._version(version, hosts, resume, allow_dirty, state_host)
             seams = self._seams(interruption.cancellation)
             return deploy(self.settings, hosts, wanted, options, reporter or Silent(), interruption, seams)
 
     def plan(
-        self, version: str | None = None, *, servers: Sequence[str] = (), allow_dirty: bool = False
+        self,
+        version: str | None = None,
+        *,
+        servers: Sequence[str] = (),
+        state_host: str | None = None,
+        allow_dirty: bool = False,
     ) -> DeployPlan:
         """Return what a deploy would do, or raise what it would be refused for. Nothing is changed anywhere."""
         from ops.hosts.readonly import ReadOnlyHost
 
-        with self._hosts(Cancellation(), servers, None) as hosts:
+        text("version", version)
+        with self._hosts(Cancellation(), servers, state_host) as hosts:
             guarded: dict[str, Host] = {name: ReadOnlyHost(host) for name, host in hosts.items()}
             wanted = resolve_version(self.settings, version, allow_dirty=allow_dirty)
-            return plan(self.settings, guarded, wanted, tuple(servers))
+            return plan(self.settings, guarded, wanted, listed("servers", servers))
 
     def rollback(
         self,
@@ -96,8 +106,9 @@ class Environment:
         `ask` is shown the plan first and may raise. Secrets are today's unless `release_secrets`. Raises as
         `deploy` does.
         """
+        text("to", to)
         interruption = Interruption()
-        options = RollbackOptions(to, release_secrets, tuple(servers), wait, state_host)
+        options = RollbackOptions(to, release_secrets, listed("servers", servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
             if ask is not None:
                 ask(rollback_plan(self.settings, hosts, options))
@@ -107,7 +118,8 @@ class Environment:
         self, to: str | None = None, *, servers: Sequence[str] = (), state_host: str | None = None
     ) -> RollbackPlan:
         """Return where a rollback would go. Nothing is changed."""
-        options = RollbackOptions(to, servers=tuple(servers), state_host=state_host)
+        text("to", to)
+        options = RollbackOptions(to, servers=listed("servers", servers), state_host=state_host)
         with self._hosts(Cancellation(), servers, state_host) as hosts:
             return rollback_plan(self.settings, hosts, options)
 
@@ -145,10 +157,10 @@ class Environment:
 
         Raises Interrupted on a signal, once nothing reads on the servers any more.
         """
-        interruption = Interruption()
+        interruption, chosen = Interruption(), listed("services", services)
         with interruption.listening(), self._hosts(interruption.cancellation, (), None) as hosts:
             try:
-                logs(self.settings, hosts, tuple(services), tail=tail, follow=follow, write=write)
+                logs(self.settings, hosts, chosen, tail=tail, follow=follow, write=write)
             except Cancelled:
                 number = interruption.number or 2
                 raise Interrupted("stack.logs was interrupted", signal_number=number) from None
@@ -158,39 +170,61 @@ class Environment:
         with self._hosts(Cancellation(), (), None) as hosts:
             return execute(self.settings, hosts, service, command, server=server)
 
-    def up(self, *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+    def up(
+        self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
+    ) -> Outcome:
         """Start what is stopped or missing of the release that serves."""
-        return self._change(wait, reporter, bring_up)
+        return self._change(wait, state_host, reporter, bring_up)
 
-    def down(self, *, wait: float = 0.0, reporter: Reporter | None = None) -> Outcome:
+    def down(
+        self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
+    ) -> Outcome:
         """Remove containers and networks; volumes and releases stay."""
-        return self._change(wait, reporter, take_down)
+        return self._change(wait, state_host, reporter, take_down)
 
     def restart(
-        self, services: Sequence[str] = (), *, wait: float = 0.0, reporter: Reporter | None = None
+        self,
+        services: Sequence[str] = (),
+        *,
+        wait: float = 0.0,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
     ) -> Outcome:
         """Restart services, all where none is named."""
-        return self._change(wait, reporter, lambda change: restart(change, tuple(services)))
+        return self._change(
+            wait, state_host, reporter, lambda change: restart(change, listed("services", services))
+        )
 
     def scale(
-        self, service: str, replicas: int, *, wait: float = 0.0, reporter: Reporter | None = None
+        self,
+        service: str,
+        replicas: int,
+        *,
+        wait: float = 0.0,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
     ) -> Outcome:
         """Set a service's containers on each of its servers, until the next deploy."""
-        return self._change(wait, reporter, lambda change: scale(change, service, replicas))
+        return self._change(wait, state_host, reporter, lambda change: scale(change, service, replicas))
 
     def remove(
-        self, *, volumes: bool = False, wait: float = 0.0, reporter: Reporter | None = None
+        self,
+        *,
+        volumes: bool = False,
+        wait: float = 0.0,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
     ) -> Outcome:
         """Remove the stack from its servers; with `volumes` its data as well."""
-        return self._change(wait, reporter, lambda change: remove(change, volumes=volumes))
+        return self._change(wait, state_host, reporter, lambda change: remove(change, volumes=volumes))
 
     def trust(
         self, servers: Sequence[str] = (), *, replace: bool = False, agree: Callable[[Trusted], bool]
     ) -> tuple[Trusted, ...]:
         """Record the host keys that `agree` accepts, and return all that were seen."""
-        return trust(
-            self.settings, chosen_servers(self.settings, tuple(servers)), replace=replace, agree=agree
-        )
+        with masked(self.settings):
+            names = chosen_servers(self.settings, listed("servers", servers))
+            return trust(self.settings, names, replace=replace, agree=agree)
 
     def check_servers(self, servers: Sequence[str] = ()) -> tuple[Checked, ...]:
         """Return what servers have and lack for a deploy; nothing is changed."""
@@ -205,47 +239,39 @@ class Environment:
     @contextmanager
     def _only(self, servers: Sequence[str]) -> Iterator[dict[str, Host]]:
         config = self.settings.config
-        names = chosen_servers(self.settings, tuple(servers))
+        names = chosen_servers(self.settings, listed("servers", servers))
         with (
             Fleet(
                 config, self.settings.folder, self.settings.environment, Cancellation(), only=names
             ) as fleet,
-            self._masked(),
+            masked(self.settings),
         ):
             yield fleet.hosts
 
-    def _change(self, wait: float, reporter: Reporter | None, call: Callable[[Change], Outcome]) -> Outcome:
+    def _change(
+        self,
+        wait: float,
+        state_host: str | None,
+        reporter: Reporter | None,
+        call: Callable[[Change], Outcome],
+    ) -> Outcome:
         interruption = Interruption()
-        with self._hosts(interruption.cancellation, (), None) as hosts:
-            state = state_host_of(self.settings, None)
+        with self._hosts(interruption.cancellation, (), state_host) as hosts:
+            state = state_host_of(self.settings, state_host)
             return call(Change(self.settings, hosts, state, reporter or Silent(), interruption, wait))
 
     @contextmanager
     def _hosts(
         self, cancellation: Cancellation, servers: Sequence[str], state_host: str | None
     ) -> Iterator[dict[str, Host]]:
-        names = dict.fromkeys(chosen_servers(self.settings, tuple(servers)))
+        names = dict.fromkeys(chosen_servers(self.settings, listed("servers", servers)))
         names[state_host_of(self.settings, state_host)] = None
         config = self.settings.config
         with (
             Fleet(config, self.settings.folder, self.settings.environment, cancellation, only=names) as fleet,
-            self._masked(),
+            masked(self.settings),
         ):
             yield fleet.hosts
-
-    @contextmanager
-    def _masked(self) -> Iterator[None]:
-        """No error leaves with a secret in it, whatever a command on a server wrote; each says what it is about."""
-        try:
-            yield
-        except OpsError as error:
-            error.mask(self.settings.redactor)
-            error.outcome = error.outcome or Outcome("", self.settings.stack, self.settings.environment)
-            raise
-        except BrokenPipeError:  # who read the output has left
-            raise
-        except Exception as error:
-            raise unexpected(error, self.settings.folder, self.settings.redactor) from error
 
     def _version(
         self,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from ops.config.models import Server, StackConfig
-from ops.errors import OpsError, Problem, UsageError
+from ops.errors import OpsError, UsageError, gathered
 from ops.hosts.base import Host
 from ops.hosts.cancellation import Cancellation
 from ops.hosts.failures import Cancelled
@@ -97,10 +97,10 @@ def each(
 
 
 def together(outcomes: Mapping[str, T | OpsError]) -> dict[str, T]:
-    """Return the results where all succeeded; raises Problem with every failure otherwise."""
+    """Return the results where all succeeded; raises the only failure as it is, or a Problem with all of them."""
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, OpsError)]
     if failures:
-        raise Problem(failures)
+        raise gathered(failures)
     return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, OpsError)}
 
 

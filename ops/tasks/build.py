@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -11,6 +10,7 @@ from ops.errors import Interrupted
 from ops.outcomes import Outcome
 from ops.tasks.boundary import Answer, task
 from ops.tasks.options import helps, names
+from ops.tasks.output import say
 
 if TYPE_CHECKING:
     from ops.build import Built
@@ -44,40 +44,38 @@ def build(
     from ops.build import build as make
     from ops.build import plan
     from ops.config import load, resolve_version
+    from ops.environments.masking import masked
     from ops.hosts import Cancelled
     from ops.hosts.local import LocalHost
     from ops.runs.interruption import Interruption
 
     settings = load(env or None, stack=stack or None)
-    wanted = resolve_version(settings, version or None, allow_dirty=allow_dirty)
-    services = names(service)
+    services = names("--service", service)
     interruption = Interruption()
     host = LocalHost("this machine", cancellation=interruption.cancellation)
-    with interruption.listening():
+    with masked(settings), interruption.listening():
         try:
+            wanted = resolve_version(settings, version or None, allow_dirty=allow_dirty)
             if dry_run:
                 planned = plan(settings, host, wanted, services=services, push=push)
                 outcome = Outcome("build", settings.stack, settings.environment, version=wanted.version)
-                return Answer(_planned(planned), {"dry_run": True, "images": planned}, outcome)
+                return Answer(
+                    _planned(planned), {"dry_run": True, "images": planned}, outcome, settings=settings
+                )
             built = make(
                 settings,
                 host,
                 wanted,
                 services=services,
                 push=push,
-                say=_silent if quiet else _progress,
+                say=_silent if quiet else say,
                 cancellation=interruption.cancellation,
             )
         except Cancelled:
             raise Interrupted(
                 "the build was interrupted; nothing was deployed", signal_number=interruption.number or 2
             ) from None
-    return Answer(_built(built), {"images": built.images}, built.outcome)
-
-
-def _progress(line: str) -> None:
-    # On stderr, so that --json has stdout to itself.
-    print(line, file=sys.stderr, flush=True)
+    return Answer(_built(built), {"images": built.images}, built.outcome, settings=settings)
 
 
 def _silent(line: str) -> None:

@@ -14,6 +14,7 @@ from invoke.context import Context
 from ops.errors import UsageError
 from ops.outcomes import Outcome
 from ops.tasks.boundary import Answer, task
+from ops.tasks.options import names
 
 if TYPE_CHECKING:
     from ops.commands import Command, Result
@@ -33,26 +34,34 @@ _JSON = "Print one JSON document."
 def check(c: Context, env: str = "", stack: str = "", json: bool = False, quiet: bool = False) -> Answer:
     """Look over ops.toml, compose files, values and secrets of an environment, without any server."""
     from ops.config import load
+    from ops.environments.masking import masked
     from ops.project import check as look_over
 
-    found = look_over(load(env or None, stack=stack or None))
+    settings = load(env or None, stack=stack or None)
+    with masked(settings):
+        found = look_over(settings)
     data = {
         "services": found.services,
         "secrets": found.secrets,
         "problems": [{"message": str(each), "next_step": each.next_step} for each in found.problems],
     }
     outcome = Outcome("config.check", found.stack, found.environment, warnings=found.warnings)
-    return Answer(text=_checked(found), data=data, outcome=outcome, exit_code=0 if found.ok else 2)
+    return Answer(
+        text=_checked(found), data=data, outcome=outcome, exit_code=0 if found.ok else 2, settings=settings
+    )
 
 
 @task(help={"env": _ENV, "stack": _STACK, "json": _JSON})
 def show(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer:
     """Show the configuration in effect and where each value comes from, secrets masked."""
     from ops.config import load
+    from ops.environments.masking import masked
     from ops.project import show as shown
 
-    found = shown(load(env or None, stack=stack or None))
-    return Answer(text=found.text, data=found, outcome=Outcome("config.show", found.stack, found.environment))
+    settings = load(env or None, stack=stack or None)
+    with masked(settings):
+        found = shown(settings)
+    return Answer(text=found.text, data=found, settings=settings)
 
 
 @task(
@@ -77,7 +86,7 @@ def init(
     """Write ops.toml, tasks.py and .env.example for a compose project that exists."""
     from ops.project import init as make
 
-    named = tuple(name.strip() for name in files.split(",") if name.strip())
+    named = names("--files", files)
     where = _server(server) if server else None
     with _renderer(where) as render:
         done = make(Path(folder), render=render, files=named, server=where, force=force)

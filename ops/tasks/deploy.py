@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from ops.tasks.boundary import Answer, about, confirm, confirm_as_configured, task
-from ops.tasks.options import helps, names
+from ops.tasks.asking import confirm, confirm_as_configured
+from ops.tasks.boundary import Answer, task
+from ops.tasks.options import at_least, helps, names
+from ops.tasks.output import interactive, tell
 
 if TYPE_CHECKING:
     from ops.environments import Environment
@@ -42,7 +44,7 @@ def deploy(
 ) -> Answer:
     """Deploy a version to an environment; what fails is rolled back."""
     if dry_run:
-        return _plan(env, version, stack, servers, allow_dirty)
+        return _plan(env, version, stack, servers, state_host, allow_dirty)
     target = _environment(env, stack)
     question = f"Deploy {version or 'the default version'} to {target.settings.environment}?"
     confirm_as_configured(target.settings, question, yes=yes)
@@ -50,29 +52,30 @@ def deploy(
         outcome = target.deploy(
             version or None,
             resume=resume,
-            servers=names(servers),
-            wait=wait,
+            servers=names("--servers", servers),
+            wait=at_least(0, "--wait", wait),
             state_host=state_host or None,
             allow_dirty=allow_dirty,
             reporter=reporter,
         )
     from ops.tasks.showing import outcome_text
 
-    return Answer(outcome_text(outcome), outcome=outcome)
+    return Answer(outcome_text(outcome), outcome=outcome, settings=target.settings)
 
 
-@task(help=helps("env", "stack", "version", "servers", "allow_dirty", "json"))
+@task(help=helps("env", "stack", "version", "servers", "state_host", "allow_dirty", "json"))
 def plan(
     c: Context,
     env: str = "",
     version: str = "",
     stack: str = "",
     servers: str = "",
+    state_host: str = "",
     allow_dirty: bool = False,
     json: bool = False,
 ) -> Answer:
     """Show what a deploy would do, and change nothing."""
-    return _plan(env, version, stack, servers, allow_dirty)
+    return _plan(env, version, stack, servers, state_host, allow_dirty)
 
 
 @task(
@@ -106,25 +109,27 @@ def rollback(
     def ask(found: RollbackPlan) -> None:
         text = rollback_text(found)
         if not (json or quiet):
-            print(text)
+            tell(target.settings.redactor(text))
         if found.migrated_since:
-            confirm("Go back although the database schema does not? (yes)", "yes", yes=yes)
+            confirm(target.settings, "Go back although the database schema does not? (yes)", "yes", yes=yes)
         confirm_as_configured(target.settings, f"Roll back {target.settings.environment}?", yes=yes)
 
     if dry_run:
-        found = target.rollback_plan(to or None, servers=names(servers), state_host=state_host or None)
-        return Answer(rollback_text(found), data=found, outcome=about(target.settings))
+        found = target.rollback_plan(
+            to or None, servers=names("--servers", servers), state_host=state_host or None
+        )
+        return Answer(rollback_text(found), data=found, settings=target.settings)
     with _reporter(target, json, quiet, late=True) as reporter:
         outcome = target.rollback(
             to or None,
             release_secrets=secrets_of_release,
-            servers=names(servers),
-            wait=wait,
+            servers=names("--servers", servers),
+            wait=at_least(0, "--wait", wait),
             state_host=state_host or None,
             reporter=reporter,
             ask=ask,
         )
-    return Answer(outcome_text(outcome), outcome=outcome)
+    return Answer(outcome_text(outcome), outcome=outcome, settings=target.settings)
 
 
 @task(help=helps("env", "stack", "state_host", "json", "quiet"))
@@ -137,8 +142,8 @@ def status(
     target = _environment(env, stack)
     found = target.status(state_host=state_host or None)
     data = {"agree": found.agree, **vars(found)}
-    code = 0 if found.agree else 1
-    return Answer(status_text(found), data=data, outcome=about(target.settings), exit_code=code)
+    code = 0 if found.well else 1
+    return Answer(status_text(found), data=data, settings=target.settings, exit_code=code)
 
 
 @task(help=helps("env", "stack", "state_host", "json", limit="How many runs."))
@@ -146,11 +151,13 @@ def history(
     c: Context, env: str = "", stack: str = "", state_host: str = "", limit: int = 20, json: bool = False
 ) -> Answer:
     """List the runs, the newest first."""
+    from ops.deploy.status import newest
     from ops.tasks.showing import history_text
 
     target = _environment(env, stack)
-    entries = target.history(state_host=state_host or None)
-    return Answer(history_text(entries, limit), data=entries, outcome=about(target.settings))
+    wanted = 2 * at_least(1, "--limit", limit)  # a run has one line or two
+    entries = newest(target.history(wanted, state_host=state_host or None), limit)
+    return Answer(history_text(entries), data=entries, settings=target.settings)
 
 
 @task(help=helps("env", "stack", "state_host", "yes", "json", force="Also when its holder seems to live."))
@@ -165,22 +172,27 @@ def unlock(
 ) -> Answer:
     """Remove the lock that a dead run left; what it did stays as it is."""
     target = _environment(env, stack)
-    confirm(f"Remove the lock of {target.settings.environment}? (yes)", "yes", yes=yes)
+    confirm(target.settings, f"Remove the lock of {target.settings.environment}? (yes)", "yes", yes=yes)
     holder = target.unlock(force=force, state_host=state_host or None)
     text = (
         f"Removed the lock of run {holder.run_id} ({holder.action} by {holder.who})."
         if holder
         else "There was no lock."
     )
-    return Answer(text, data=holder, outcome=about(target.settings))
+    return Answer(text, data=holder, settings=target.settings)
 
 
-def _plan(env: str, version: str, stack: str, servers: str, allow_dirty: bool) -> Answer:
+def _plan(env: str, version: str, stack: str, servers: str, state_host: str, allow_dirty: bool) -> Answer:
     from ops.tasks.showing import plan_text
 
     target = _environment(env, stack)
-    found = target.plan(version or None, servers=names(servers), allow_dirty=allow_dirty)
-    return Answer(target.settings.redactor(plan_text(found)), data=found, outcome=about(target.settings))
+    found = target.plan(
+        version or None,
+        servers=names("--servers", servers),
+        state_host=state_host or None,
+        allow_dirty=allow_dirty,
+    )
+    return Answer(plan_text(found), data=found, settings=target.settings)
 
 
 def _environment(env: str, stack: str) -> Environment:
@@ -193,7 +205,7 @@ def _environment(env: str, stack: str) -> Environment:
 def _reporter(target: Environment, json: bool, quiet: bool, late: bool = False) -> Iterator[Reporter]:
     from ops.tasks.live import reporter_for
 
-    if not sys.stdout.isatty() or not late:
+    if not interactive(sys.stdout) or not late:
         reporter = reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)
     else:
         from ops.tasks.live import Lines

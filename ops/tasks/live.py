@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ops.tasks.output import interactive, tell
+
 if TYPE_CHECKING:
     from ops.runs.phases import Phase
     from ops.runs.reporting import Reporter
@@ -34,7 +36,7 @@ def reporter_for(*, json: bool, quiet: bool, redact: Callable[[str], str]) -> Re
 
     if json or quiet:
         return Silent()
-    return Live(redact) if sys.stdout.isatty() else Lines(redact)
+    return Live(redact) if interactive(sys.stdout) else Lines(redact)
 
 
 class Lines:
@@ -59,8 +61,8 @@ class Lines:
         return
 
     def _print(self, text: str) -> None:
-        with self._lock, suppress(OSError):  # who listened has left; the run goes on without
-            print(f"{time.monotonic() - self._begun:6.1f} s  {self._redact(text)}", flush=True)
+        with self._lock:  # where who listened has left, the run goes on without
+            tell(f"{time.monotonic() - self._begun:6.1f} s  {self._redact(text)}")
 
 
 class Live:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["HELP", "helps", "names"]
+from ops.errors import UsageError
+
+__all__ = ["HELP", "at_least", "helps", "names"]
 
 HELP: Mapping[str, str] = {
     "env": "Environment of ops.toml, such as production.",
@@ -29,6 +31,21 @@ def helps(*options: str, **own: str) -> dict[str, str]:
     return {**{option: HELP[option] for option in options}, **own}
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Given names with commas between, return them."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def names(option: str, text: str) -> tuple[str, ...]:
+    """Given an option and what stands behind it, names with commas between, return them; none where it was not given.
+
+    Raises UsageError for text that holds no name: it must not mean all.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if text and not found:
+        raise UsageError(
+            f"{option} names nothing: {text!r}", next_step=f"give it names, or leave {option} out"
+        )
+    return found
+
+
+def at_least(least: int, option: str, number: int) -> int:
+    """Return a number that is not below the least; raises UsageError for one that is."""
+    if number < least:
+        raise UsageError(f"{option} takes a number from {least} on, not {number}")
+    return number

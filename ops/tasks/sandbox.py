@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from invoke.context import Context
 
 from ops.errors import UsageError
 from ops.tasks.boundary import Answer, task
+from ops.tasks.output import say as progress
 
 if TYPE_CHECKING:
     from ops import sandbox as sandbox_module
@@ -28,7 +28,7 @@ def up(c: Context, servers: str = "web1,web2,db1", json: bool = False, quiet: bo
     """Start throw-away servers, a registry and an image builder on this machine's Docker engine."""
     from ops import sandbox
 
-    say = _silent if quiet else _progress
+    say = _silent if quiet else progress
     names = [name.strip() for name in servers.split(",") if name.strip()]
     if not names:
         raise UsageError("--servers names no server", next_step="leave it out, or write --servers web1,web2")
@@ -48,7 +48,7 @@ def down(c: Context, clean: bool = False, json: bool = False, quiet: bool = Fals
     """Remove the throw-away servers; built images and keys stay unless --clean."""
     from ops import sandbox
 
-    sandbox.down(clean, say=_silent if quiet else _progress)
+    sandbox.down(clean, say=_silent if quiet else progress)
     return Answer(text="The sandbox is down.")
 
 
@@ -91,11 +91,6 @@ def certificate(
     trust = sandbox.status().ca_certificate
     data = {"certificate": str(public), "key": str(private), "ca_certificate": str(trust)}
     return Answer(text=f"{public} and {private} are written; clients trust {trust}.", data=data)
-
-
-def _progress(line: str) -> None:
-    # On stderr, so that --json has stdout to itself.
-    print(line, file=sys.stderr, flush=True)
 
 
 def _silent(line: str) -> None:

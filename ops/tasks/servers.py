@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from ops.tasks.boundary import Answer, about, confirm, task
+from ops.tasks.asking import confirm
+from ops.tasks.boundary import Answer, task
 from ops.tasks.options import helps
+from ops.tasks.output import tell
 
 if TYPE_CHECKING:
     from ops.environments import Environment
@@ -34,6 +36,7 @@ def trust(
 
     def agree(seen: Trusted) -> bool:
         confirm(
+            target.settings,
             f"{seen.server} ({seen.name}) shows {seen.fingerprint} ({seen.kind}). Is that its key? (yes)",
             "yes",
             yes=yes,
@@ -46,7 +49,7 @@ def trust(
         f"{one.server}: {one.fingerprint} ({one.kind}) {'recorded in ' + one.file if one.recorded else 'is known'}"
         for one in found
     ]
-    return Answer("\n".join(lines), data=found, outcome=about(target.settings))
+    return Answer("\n".join(lines), data=found, settings=target.settings)
 
 
 @task(help=helps(*_WHICH))
@@ -70,7 +73,7 @@ def check(
     if all(one.good for one in found):
         lines.append("Ready.")
     code = 6 if not all(one.reachable for one in found) else 0 if all(one.good for one in found) else 1
-    return Answer("\n".join(lines), data=found, outcome=about(target.settings), exit_code=code)
+    return Answer("\n".join(lines), data=found, settings=target.settings, exit_code=code)
 
 
 @task(help=helps(*_WHICH, "dry_run", "yes"))
@@ -89,10 +92,10 @@ def prepare(
     planned = target.prepare_servers((server,) if server else (), dry_run=True)
     if not dry_run and any(one.done for one in planned):
         if not (json or quiet):
-            print(_told(planned, "would"))
-        confirm("Do this? (yes)", "yes", yes=yes)
+            tell(target.settings.redactor(_told(planned, "would")))
+        confirm(target.settings, "Do this? (yes)", "yes", yes=yes)
         planned = target.prepare_servers((server,) if server else (), dry_run=False)
-    return Answer(_told(planned, "would" if dry_run else "did"), data=planned, outcome=about(target.settings))
+    return Answer(_told(planned, "would" if dry_run else "did"), data=planned, settings=target.settings)
 
 
 def _told(found: tuple[Prepared, ...], word: str) -> str:

@@ -147,16 +147,19 @@ def status_text(status: Status) -> str:
             lines.append(
                 "Next: inv deploy --resume finishes it, inv deploy.rollback goes back; both with the options of this command"
             )
-    lines.append("All servers agree." if status.agree else "Not as it should be: see above.")
+    if status.agree and status.stale:
+        lines.append("All servers agree, but the next run will be refused: see the lock above.")
+    else:
+        lines.append("All servers agree." if status.agree else "Not as it should be: see above.")
     return "\n".join(lines)
 
 
-def history_text(entries: Sequence[Entry], limit: int = 20) -> str:
+def history_text(entries: Sequence[Entry]) -> str:
     """Return runs, the newest first: when, what, version, how it ended, who."""
     ends = {entry.run_id: entry for entry in entries if entry.event != "started"}
     starts = {entry.run_id: entry for entry in entries if entry.event == "started"}
     rows = [["started (UTC)", "action", "version", "result", "seconds", "release", "by"]]
-    for run_id in list(dict.fromkeys([*starts, *ends]))[::-1][:limit]:
+    for run_id in reversed(dict.fromkeys(entry.run_id for entry in entries)):
         start, end = starts.get(run_id), ends.get(run_id)
         one = end or start
         assert one is not None

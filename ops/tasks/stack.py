@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
 from ops.errors import Interrupted, UsageError
 from ops.outcomes import Outcome
-from ops.tasks.boundary import Answer, about, confirm, confirm_as_configured, task
-from ops.tasks.options import helps, names
+from ops.tasks.asking import confirm, confirm_as_configured
+from ops.tasks.boundary import Answer, task
+from ops.tasks.options import at_least, helps, names
+from ops.tasks.output import write
 
 if TYPE_CHECKING:
     from ops.environments import Environment
-    from ops.runs.reporting import Reporter
 
 __all__ = ["down", "exec_", "logs", "ps", "remove", "restart", "scale", "up"]
 
-_CHANGE = ("env", "stack", "wait", "yes", "json", "quiet")
+_CHANGE = ("env", "stack", "state_host", "wait", "yes", "json", "quiet")
 
 
 @task(help=helps("env", "stack", "json"))
@@ -30,7 +32,7 @@ def ps(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer
     rows = target.processes()
     head = [["server", "container", "state", "health", "restarts", "image"]]
     lines = [[r.server, r.container, r.state, r.health, str(r.restarts), r.image] for r in rows]
-    return Answer(table(head + lines), data=rows, outcome=about(target.settings))
+    return Answer(table(head + lines), data=rows, settings=target.settings)
 
 
 @task(
@@ -48,7 +50,7 @@ def logs(
     """Show what services write, the server in front of each line."""
     try:
         _environment(env, stack).logs(
-            names(service), tail=tail, follow=follow, write=lambda line: print(line, flush=True)
+            names("--service", service), tail=at_least(0, "--tail", tail), follow=follow, write=write
         )
     except Interrupted as end:
         if not follow:
@@ -62,6 +64,7 @@ def up(
     c: Context,
     env: str = "",
     stack: str = "",
+    state_host: str = "",
     wait: int = 0,
     yes: bool = False,
     json: bool = False,
@@ -70,7 +73,12 @@ def up(
     """Start what is stopped or missing of the release that serves."""
     target = _environment(env, stack)
     _ask(target, "Start what is missing of {}?", yes)
-    return _changed(target, json, quiet, lambda reporter: target.up(wait=wait, reporter=reporter))
+    return _changed(
+        target,
+        json,
+        quiet,
+        partial(target.up, state_host=state_host or None, wait=at_least(0, "--wait", wait)),
+    )
 
 
 @task(help=helps(*_CHANGE))
@@ -78,6 +86,7 @@ def down(
     c: Context,
     env: str = "",
     stack: str = "",
+    state_host: str = "",
     wait: int = 0,
     yes: bool = False,
     json: bool = False,
@@ -86,7 +95,12 @@ def down(
     """Stop the stack and remove its containers; volumes and releases stay."""
     target = _environment(env, stack)
     _ask(target, "Take down {}? Nothing serves then.", yes, always=True)
-    return _changed(target, json, quiet, lambda reporter: target.down(wait=wait, reporter=reporter))
+    return _changed(
+        target,
+        json,
+        quiet,
+        partial(target.down, state_host=state_host or None, wait=at_least(0, "--wait", wait)),
+    )
 
 
 @task(help=helps(*_CHANGE, service="Services, with commas between (default: all)."))
@@ -95,16 +109,20 @@ def restart(
     env: str = "",
     stack: str = "",
     service: str = "",
+    state_host: str = "",
     wait: int = 0,
     yes: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Restart services where they run; requests in flight may be lost."""
-    target, chosen = _environment(env, stack), names(service)
+    target, chosen = _environment(env, stack), names("--service", service)
     _ask(target, f"Restart {', '.join(chosen) or 'all services'} of {{}}?", yes)
     return _changed(
-        target, json, quiet, lambda reporter: target.restart(chosen, wait=wait, reporter=reporter)
+        target,
+        json,
+        quiet,
+        partial(target.restart, chosen, state_host=state_host or None, wait=at_least(0, "--wait", wait)),
     )
 
 
@@ -115,6 +133,7 @@ def scale(
     stack: str = "",
     service: str = "",
     replicas: int = -1,
+    state_host: str = "",
     wait: int = 0,
     yes: bool = False,
     json: bool = False,
@@ -128,7 +147,12 @@ def scale(
     target = _environment(env, stack)
     _ask(target, f"Run {service} of {{}} {replicas} times on each of its servers?", yes)
     return _changed(
-        target, json, quiet, lambda reporter: target.scale(service, replicas, wait=wait, reporter=reporter)
+        target,
+        json,
+        quiet,
+        partial(
+            target.scale, service, replicas, state_host=state_host or None, wait=at_least(0, "--wait", wait)
+        ),
     )
 
 
@@ -153,6 +177,7 @@ def remove(
     env: str = "",
     stack: str = "",
     volumes: bool = False,
+    state_host: str = "",
     wait: int = 0,
     yes: bool = False,
     json: bool = False,
@@ -163,10 +188,18 @@ def remove(
     what = "its DATA and everything else" if volumes else "everything but its data volumes"
     name = target.settings.environment
     confirm(
-        f"Remove {target.settings.stack} from {name}: {what}. Type the environment's name:", name, yes=yes
+        target.settings,
+        f"Remove {target.settings.stack} from {name}: {what}. Type the environment's name:",
+        name,
+        yes=yes,
     )
     return _changed(
-        target, json, quiet, lambda reporter: target.remove(volumes=volumes, wait=wait, reporter=reporter)
+        target,
+        json,
+        quiet,
+        partial(
+            target.remove, volumes=volumes, state_host=state_host or None, wait=at_least(0, "--wait", wait)
+        ),
     )
 
 
@@ -182,13 +215,13 @@ def _ask(target: Environment, question: str, yes: bool, *, always: bool = False)
     confirm_as_configured(target.settings, question.format(where), yes=yes, always=always)
 
 
-def _changed(target: Environment, json: bool, quiet: bool, call: Callable[[Reporter], Outcome]) -> Answer:
+def _changed(target: Environment, json: bool, quiet: bool, call: Callable[..., Outcome]) -> Answer:
     from ops.tasks.live import reporter_for
     from ops.tasks.showing import outcome_text
 
     reporter = reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)
     try:
-        outcome = call(reporter)
+        outcome = call(reporter=reporter)
     finally:
         reporter.close()
-    return Answer(outcome_text(outcome), outcome=outcome)
+    return Answer(outcome_text(outcome), outcome=outcome, settings=target.settings)

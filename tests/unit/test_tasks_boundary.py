@@ -2,19 +2,18 @@
 
 import inspect
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from invoke.collection import Collection
 from invoke.program import Program
 
 from ops import errors
+from ops.commands import Redactor, Secret
 from ops.errors import OpsError, Problem, UsageError
 from ops.outcomes import Outcome, Target
-from ops.tasks.boundary import Answer, confirm, task
+from ops.tasks.boundary import Answer, task
 
 FIELDS = {
     "format",
@@ -227,50 +226,51 @@ class TestUnexpected:
         assert "report this (test_tasks_boundary.py:" in err
 
 
-class TestConfirm:
-    """Questions at the terminal."""
+class TestDry:
+    """Invoke's own --dry runs nothing of its own, and all of ours."""
+
+    @pytest.mark.parametrize("line", ["--dry look", "look --dry", "-R look", "look --json -R"])
+    def test_it_is_refused_and_the_body_does_not_run(self, type_, line):
+        status, out, err = type_(AssertionError("the body ran"), line)
+        assert status == 2
+        assert "--dry-run" in out + err
+        assert "deploy.plan" in out + err
+
+    def test_so_is_its_variable(self, type_, monkeypatch):
+        monkeypatch.setenv("INVOKE_RUN_DRY", "1")
+        assert type_(AssertionError("the body ran"))[0] == 2
+
+    def test_so_is_its_key_in_a_file(self, type_, tmp_path):
+        (tmp_path / "invoke.yaml").write_text("run: {dry: true}\n")
+        assert type_(AssertionError("the body ran"), f"-f {tmp_path / 'invoke.yaml'} look")[0] == 2
+
+
+class TestSecrets:
+    """An answer that knows its settings shows none of their secrets."""
+
+    SECRETS = ('p"w\\n:1', "1234567", "länger", "format")
 
     @pytest.fixture
-    def terminal(self, monkeypatch):
-        def answers(text):
-            monkeypatch.setattr(sys.stdin, "isatty", lambda: text is not None, raising=False)
-            monkeypatch.setattr("builtins.input", lambda question: text)
+    def settings(self):
+        return SimpleNamespace(
+            stack="shop", environment="production", redactor=Redactor(Secret(one) for one in self.SECRETS)
+        )
 
-        return answers
+    def test_not_in_its_text(self, type_, settings):
+        assert type_(Answer("it is 1234567", settings=settings))[1] == "it is ***\n"
 
-    def test_the_expected_answer_goes_on(self, terminal):
-        terminal(" production ")
-        confirm("Sure?", "production", yes=False)
-
-    def test_another_answer_ends_it_with_2(self, terminal):
-        terminal("no")
-        with pytest.raises(UsageError, match="nothing was done"):
-            confirm("Sure?", "yes", yes=False)
-
-    def test_without_a_terminal_it_ends_with_2_and_names_yes(self, terminal):
-        terminal(None)
-        with pytest.raises(UsageError) as refusal:
-            confirm("Sure?", "yes", yes=False)
-        assert "--yes" in refusal.value.next_step
-
-    def test_yes_asks_nothing(self, terminal):
-        terminal(None)
-        confirm("Sure?", "yes", yes=True)
-
-
-def test_a_reader_that_leaves_does_not_change_the_exit_code(tmp_path):
-    program = (
-        "from invoke.program import Program\nfrom invoke.collection import Collection\n"
-        "from ops.tasks.boundary import Answer, task\n@task()\ndef look(c):\n    return Answer('x' * 200000, exit_code=7)\n"
-        "Program(namespace=Collection(look)).run(['inv', 'look'])\n"
-    )
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-c", program], stdout=write, stderr=subprocess.PIPE, check=False, cwd=tmp_path
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (7, b"")
+    def test_not_in_its_document_which_stays_json(self, type_, settings):
+        found = {
+            "text": [f"it is {one}!" for one in self.SECRETS],
+            "bytes": 12345678,
+            "1234567": Path("/1234567"),
+        }
+        status, out, _ = type_(Answer(data=found, settings=settings), "look --json")
+        document = json.loads(out)
+        assert status == 0
+        assert set(document) == FIELDS
+        assert document["data"] == {"text": ["it is ***!"] * 4, "bytes": 12345678, "***": "/***"}
+        assert (document["stack"], document["environment"]) == ("shop", "production")
 
 
 def test_a_task_keeps_its_name_and_its_help():

@@ -1,0 +1,61 @@
+"""Questions at the terminal: on stderr, since stdout may be a file that another program reads."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ops.errors import UsageError
+from ops.outcomes import Outcome
+from ops.tasks.output import interactive, say
+
+if TYPE_CHECKING:
+    from ops.config import Settings
+
+__all__ = ["confirm", "confirm_as_configured"]
+
+
+def confirm(settings: Settings, question: str, expected: str, *, yes: bool) -> None:
+    """Ask at the terminal and go on only for the expected answer.
+
+    Raises UsageError where nobody can be asked and `yes` was not given, or when the answer is another or none.
+    """
+    if yes:
+        return
+    if not interactive(sys.stdin) or sys.stderr is None:
+        raise _refusal(
+            settings,
+            f"this asks {question!r} and there is no terminal; nothing was done",
+            "add --yes to answer in advance",
+        )
+    if _answer(question) != expected:
+        raise _refusal(settings, "not confirmed; nothing was done")
+
+
+def confirm_as_configured(settings: Settings, question: str, *, yes: bool, always: bool = False) -> None:
+    """Ask as `confirm` of ops.toml says: not at all (but with `always`), for a yes, or for the environment's name.
+
+    Raises UsageError as `confirm` does.
+    """
+    if settings.config.confirm == "name":
+        confirm(settings, f"{question} Type the environment's name:", settings.environment, yes=yes)
+    elif always or settings.config.confirm == "yes":
+        confirm(settings, f"{question} (yes)", "yes", yes=yes)
+
+
+def _answer(question: str) -> str:
+    """Return the line that was typed; nothing for Ctrl-D, a terminal that is gone, or bytes that are no text."""
+    try:
+        print(question, end=" ", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+    except (OSError, UnicodeDecodeError):
+        line = ""
+    if not line.endswith("\n"):
+        say("")  # what follows starts on a line of its own
+    return line.strip()
+
+
+def _refusal(settings: Settings, text: str, next_step: str | None = None) -> UsageError:
+    error = UsageError(text, next_step=next_step)
+    error.outcome = Outcome("", settings.stack, settings.environment)
+    return error
