@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from ops.commands import Command, quote
+from ops.engines.compose import in_release
 from ops.engines.layout import Layout
 from ops.engines.release import ProxySpec, Release, ServiceSpec
 
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 RESOLVES_FROM = (1, 27, 4)
+REFUSED = "nginx refuses the new configuration; the old one stands"
 
 
 def parse_version(text: str) -> tuple[int, ...]:
@@ -113,12 +115,13 @@ def write_upstream(layout: Layout, project: str, proxy: ProxySpec, service: str,
 
 
 def apply_configuration(
-    layout: Layout, project: str, release: Release, generated: Collection[str]
+    layout: Layout, project: str, release: Release, generated: Collection[str], *, renewed: bool = False
 ) -> Command:
     """Return the command that brings the proxy's folders to a release's content, tests it and reloads.
 
     The content stands under files/ since the upload. `generated` are the services whose upstream files are written
-    at each switch: theirs stay. What nginx refuses is put back as it was.
+    at each switch: theirs stay. What nginx refuses is put back as it was. Where the proxy is `renewed` behind it, the
+    release's own image and mounts are what it is tested with, and nothing is reloaded.
     """
     assert release.proxy is not None
     own = {f"{release.proxy.upstreams}/{service}.conf" for service in generated}
@@ -137,9 +140,9 @@ def apply_configuration(
         f"trap 'rm -f .previous.tar .keep' EXIT; tar -cf .previous.tar {listed} || exit 1; {copies}"
         f'printf \'%s\\n\' {keep} > .keep; {every} | while IFS= read -r f; do grep -qxF -- "$f" .keep || rm -f "$f"; done; '
         f"back() {{ {every} -exec rm -f {{}} +; tar -xf .previous.tar; }}; "
-        f"p={_running(project, release.proxy)}; {_reload()}",
+        f"p={_running(project, release.proxy)}; {_tried(layout, release) if renewed else _reload()}",
         changes="configuration of the proxy",
-        title=f"write {', '.join(folders)}; nginx -t; nginx -s reload",
+        title=f"write {', '.join(folders)}; nginx -t" + ("" if renewed else "; nginx -s reload"),
     )
 
 
@@ -172,9 +175,20 @@ def _workers(state: str = "") -> str:
     return f'[ -z "$p" ] || docker top "$p" -eo pid,args | awk \'/{pattern}/ {{print $1}}\''
 
 
+def _tried(layout: Layout, release: Release) -> str:
+    """Test the configuration in a container of the release that is thrown away; only nginx's own refusal counts."""
+    assert release.proxy is not None
+    options = ("run", "--rm", "-T", "--no-deps", "--entrypoint", "nginx", release.proxy.service, "-t")
+    test = in_release(layout, release.id, "--progress", "quiet", *options)
+    return (
+        f'if [ -n "$p" ]; then told=$( ({test}) </dev/null 2>&1 ) || case $told in *"test failed"*) '
+        f'back; printf "%s\\n" "$told" {quote(REFUSED)} >&2; exit 65 ;; esac; fi'
+    )
+
+
 def _reload() -> str:
     return (
         f'if [ -n "$p" ]; then {_workers()}; '
-        "docker exec \"$p\" nginx -t -q || { back; echo 'nginx refuses the new configuration; the old one stands' >&2; exit 65; }; "
+        f'docker exec "$p" nginx -t -q || {{ back; echo {quote(REFUSED)} >&2; exit 65; }}; '
         'docker exec "$p" nginx -s reload || { back; exit 66; }; fi'
     )

@@ -24,7 +24,7 @@ from ops.engines.release import ProxySpec, ServiceSpec
 from ops.strategies.context import Switch
 from ops.strategies.steps import Act, Drain, Gate, Pause, Soak, Step, View
 
-__all__ = ["partition", "roll"]
+__all__ = ["WORKERS", "partition", "rest_again", "roll"]
 
 NGINX, WORKERS = "nginx", "workers"
 
@@ -102,6 +102,16 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+def rest_again(spec: ServiceSpec, switch: Switch) -> tuple[Step, ...]:
+    """Return the steps that write a settled service's upstream in the words of the nginx that comes."""
+    assert switch.proxy is not None
+    query = version_query(switch.project, switch.proxy, renewed=True)
+    return (
+        Act("ask nginx for its version", lambda view: (query,), note=NGINX),
+        Act(f"upstream of {spec.name} at rest", _rest(spec, switch, switch.proxy, frozenset())),
+    )
+
+
 def _turn(
     spec: ServiceSpec, switch: Switch, proxy: ProxySpec, *, started: int, leaving: frozenset[str]
 ) -> list[Step]:
@@ -120,7 +130,11 @@ def _turn(
         f"proxy: new {spec.name} only" if started else f"proxy: without the {spec.name} containers that go"
     )
     steps.append(
-        Act(title, _write(spec, switch, proxy, leaving, lambda stay, go: (stay, go if soak else ())), note=WORKERS)
+        Act(
+            title,
+            _write(spec, switch, proxy, leaving, lambda stay, go: (stay, go if soak else ())),
+            note=WORKERS,
+        )
     )
     if soak:
         steps.append(Soak(f"watch {spec.name} at work for {soak:g} s, the old in reserve", spec, leaving))

