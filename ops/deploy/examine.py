@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ops.config import Settings, Version, missing
 from ops.deploy.images import known_pins, served_pins
 from ops.deploy.planning import desires, wishes
-from ops.deploy.preflight import preflight
+from ops.deploy.preflight import migration_place, preflight
 from ops.deploy.survey import Survey, survey
 from ops.engines.desired import Desired
 from ops.engines.release import Release
@@ -67,6 +67,7 @@ def examine(
     asked = {name: found[name] for name in order if name in found}
     pins = known_pins(wishes(settings, surveys, version.version), surveys, served_pins(asked))
     wanted = desires(settings, surveys, version.version, pins)
+    problems += migration_place(settings, chosen, surveys)
     problems += preflight(settings, surveys, wanted)
     if problems:
         raise gathered(problems)

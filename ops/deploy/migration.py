@@ -6,7 +6,7 @@ from ops.deploy.planning import switch_for
 from ops.deploy.rollout import Rollout, raise_all
 from ops.engines.compose import one_off
 from ops.engines.release import fits
-from ops.errors import Locked, NeedsPerson, OpsError, UsageError
+from ops.errors import Locked, NeedsPerson, OpsError
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.runs.execute import execute
@@ -24,11 +24,7 @@ def migrate(rollout: Rollout) -> None:
     """
     run, config = rollout.run, rollout.settings.config.migrate
     assert config is not None
-    place = next(
-        (name for name, release in rollout.releases.items() if config.service in release.services), None
-    )
-    if place is None:
-        raise UsageError(f"[migrate] service {config.service} runs on none of the servers of this deploy")
+    place = next(name for name, release in rollout.releases.items() if config.service in release.services)
     _start_support(rollout, config.service)
     run.reporter.step(place, f"migrate: {' '.join(config.command)}")
     release = rollout.releases[place].id

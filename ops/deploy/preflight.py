@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -14,9 +14,10 @@ from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
 from ops.engines.once import why_once
 from ops.engines.release import Release
-from ops.errors import ConfigError, FailedUnchanged, OpsError
+from ops.engines.services import services_of
+from ops.errors import ConfigError, FailedUnchanged, OpsError, UsageError
 
-__all__ = ["LEAST_FREE", "preflight", "warnings"]
+__all__ = ["LEAST_FREE", "migration_place", "preflight", "warnings"]
 
 LEAST_FREE = 512 * 1024 * 1024  # bytes; less, and a pull fails half-way on most stacks
 OLDEST_DOCKER, OLDEST_COMPOSE = (20, 10), (2, 20)
@@ -51,6 +52,38 @@ def warnings(surveys: Mapping[str, Survey], operator_clock: float) -> list[str]:
                 f"{name}: its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"
             )
     return found
+
+
+def migration_place(
+    settings: Settings, chosen: Sequence[str], surveys: Mapping[str, Survey]
+) -> list[OpsError]:
+    """Return why `[migrate]` cannot run on any of the servers that a deploy is for; empty when it can."""
+    config = settings.config
+    if config.migrate is None:
+        return []
+    service = config.migrate.service
+    written = [survey.rendered[1]["services"] for survey in surveys.values() if survey.rendered]
+    if written and not any(service in services for services in written):
+        return [
+            ConfigError(f"[migrate] service = {service!r} is not in the compose files, or its profile is off")
+        ]
+    places = [name for name in config.servers if services_of(config, name, (service,))]
+    if set(places) & set(chosen):
+        return []
+    if not places:
+        roles = ", ".join(config.services[service].roles)
+        return [
+            ConfigError(
+                f"[migrate] service {service} runs on no server",
+                next_step=f"give a server one of its roles: {roles}",
+            )
+        ]
+    return [
+        UsageError(
+            f"the migration runs in service {service}, which is on {' and '.join(places)}: this deploy leaves it out",
+            next_step=f"deploy one that has it along: --servers {','.join((places[0], *chosen))}",
+        )
+    ]
 
 
 def _machine(name: str, facts: HostFacts) -> list[OpsError]:
