@@ -47,6 +47,15 @@ class TestBeforeAnyChange:
         as_before(pair, release)
         assert pair.journal()[-1] == ("deploy", "failed")
 
+    @pytest.mark.parity("D3")
+    def test_an_image_that_one_server_cannot_pull(self, pair):
+        release = pair.current("web1")
+        pair.web2.docker.breaks(r"^pull ", (1, "", "unauthorized\n"))
+        error = fails(pair)
+        assert (error.exit_code, error.target) == (1, "web2"), error
+        assert "refuses shop/web@sha256:" in str(error)
+        as_before(pair, release)
+
     def test_servers_none_of_which_can_run_the_migration(self, pair):
         pair.edit("ops.toml", "[services.nginx]", MIGRATE.replace('"web"', '"postgres"'))
         release = pair.current("web1")
