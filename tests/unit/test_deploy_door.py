@@ -7,8 +7,8 @@ import pytest
 from standin.server import Killed, Session
 from standin.stack import Listener
 
-from ops.environments import Environment
-from ops.errors import Locked, OpsError
+from ops.environments import Environment, environment
+from ops.errors import Locked, OpsError, UsageError
 from ops.runs.interruption import Interruption
 from ops.runs.phases import Phase
 
@@ -105,6 +105,35 @@ def test_no_warning_leaves_with_a_secret_in_it(door):
     assert "correct" not in warning
 
 
+class TestArguments:
+    """What a program hands over by mistake is told as such, before anything is asked."""
+
+    @pytest.mark.parametrize("given", [1.5, 1, "", " ", b"1"])
+    def test_a_version_that_is_no_text_is_refused(self, door, given):
+        for call in (door.deploy, door.plan, door.rollback, door.rollback_plan):
+            with pytest.raises(UsageError, match=r"(version|to) is a text, not") as refusal:
+                call(given)
+            assert refusal.value.exit_code == 2
+
+    @pytest.mark.parametrize("given", ["web1", {"web1"}, None, [1], [""]])
+    def test_servers_that_are_no_list_of_names_are_refused(self, door, given):
+        calls = (door.deploy, door.plan, door.rollback, door.rollback_plan)
+        for call in (*calls, door.check_servers, door.prepare_servers):
+            with pytest.raises(UsageError, match="servers"):
+                call(servers=given)
+        with pytest.raises(UsageError, match="servers"):
+            door.trust(given, agree=lambda seen: False)
+
+    def test_so_are_services(self, door):
+        with pytest.raises(UsageError, match="services is a list of names, not 'web'"):
+            door.restart("web")
+        with pytest.raises(UsageError, match="services is a list of names, not 'web'"):
+            door.logs("web", write=print)
+
+    def test_a_folder_may_be_a_text(self, door):
+        assert environment("staging", start=str(door.shop.folder)).settings.stack == "shop"
+
+
 class TestStatus:
     """What serves, and what is off."""
 
@@ -132,6 +161,7 @@ class TestStatus:
         assert found.stale
         assert found.locked_by.action == "deploy"
         assert found.heartbeat_age >= 100
+        assert not found.well
 
 
 class TestHistory:
@@ -163,6 +193,14 @@ class TestUnlock:
         with dead(door.shop):
             door.shop.web1.age_lock("shop", "staging", 1)
             assert door.unlock(force=True) is not None
+        assert not door.shop.locked("staging")
+
+    def test_a_journal_that_takes_no_line_keeps_no_lock(self, door):
+        journal = door.shop.path("web1", "journal.jsonl", "staging")
+        with dead(door.shop):
+            journal.unlink()
+            journal.symlink_to("/dev/full")
+            assert door.unlock().version == "2"
         assert not door.shop.locked("staging")
 
     def test_without_a_lock_there_is_nothing_to_remove(self, door):

@@ -45,6 +45,13 @@ def test_all_failures_are_told_together_with_the_gravest_code():
     assert caught.value.exit_code == 6
 
 
+def test_the_only_failure_stays_what_it_is():
+    lost = Unreachable("no answer", target="web1")
+    with pytest.raises(Unreachable) as caught:
+        together({"web1": lost, "web2": 1})
+    assert caught.value is lost
+
+
 def test_without_failures_the_results_come_back():
     assert together(each(HOSTS, lambda host: 1)) == {"web1": 1, "web2": 1, "db1": 1}
     assert each({}, lambda host: 1) == {}
