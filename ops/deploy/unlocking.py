@@ -31,7 +31,7 @@ def unlock(settings: Settings, state: Host, *, force: bool) -> Holder | None:
             # The fence goes up too: should the run only have been frozen, it changes nothing more when it wakes.
             "exec 9>>.fence.lock; flock -x -w 20 9 || { echo 'a command of that run is still at work here' >&2; exit 1; }; "
             "t=$(( $(cat locks/change.token 2>/dev/null || echo 0) + 1 )); echo $t > locks/change.token && "
-            f"printf '%s %s\\n' $t {quote(run_id)} > fence && rm -rf locks/change && printf '%s\\n' {quote(entry)} >> journal.jsonl && echo removed",
+            f"printf '%s %s\\n' $t {quote(run_id)} > fence && rm -rf locks/change && echo removed || exit 1; printf '%s\\n' {quote(entry)} >> journal.jsonl || true",
             changes="lock",
             title="remove the lock",
         )

@@ -42,6 +42,9 @@ def _end(
         host = run.with_cancellation(Cancellation())[run.state_host]
         result = host.run(command(run.layout, entry.to_json()))
         trouble = None if result.ok else result.last_lines
+        if result.status == lock.UNWRITTEN:
+            run.warn(f"{run.state_host}: the journal lacks the end of this run: {result.last_lines}")
+            return
     except Locked:
         return  # it is another's by now
     except (OpsError, Cancelled) as error:

@@ -35,18 +35,22 @@ def _beat(run: Run) -> None:
     host = run.with_cancellation(Cancellation())[run.state_host]
     while not run.ending.wait(config.heartbeat):
         try:
-            host.run(lock.beat(run.layout, str(run.phase)))
-            last = time.monotonic()
+            result = host.run(lock.beat(run.layout, str(run.phase)))
+            if result.ok:
+                last = time.monotonic()
+                continue
+            trouble = f"the lock cannot be kept: {result.last_lines or f'status {result.status}'}"
         except Locked:
             run.overtaken = True
             run.interruption.cancellation.cancel()
             return
         except (OpsError, Cancelled):
-            if time.monotonic() - last > config.stale_after:
-                # Another run may take over now; the fences keep this one from changing anything if it does.
-                run.log.write("no heartbeat for longer than a lock lasts", run.state_host)
-                run.state_lost = Unreachable("the state host is lost", target=run.state_host)
-                if run.settings.config.on_host_lost == "rollback":
-                    run.interruption.cancellation.cancel()
-                    return
-                run.lost[run.state_host] = run.state_lost
+            trouble = "the state host is lost"
+        if time.monotonic() - last > config.stale_after:
+            # Another run may take over now; the fences keep this one from changing anything if it does.
+            run.log.write(f"no heartbeat for longer than a lock lasts; {trouble}", run.state_host)
+            run.state_lost = Unreachable(trouble, target=run.state_host)
+            if run.settings.config.on_host_lost == "rollback":
+                run.interruption.cancellation.cancel()
+                return
+            run.lost[run.state_host] = run.state_lost

@@ -15,6 +15,7 @@ __all__ = [
     "BUSY",
     "HELD",
     "LONG",
+    "UNWRITTEN",
     "Holder",
     "abandon",
     "acquire",
@@ -24,7 +25,7 @@ __all__ = [
     "release",
 ]
 
-HELD, BUSY = 75, 97
+HELD, BUSY, UNWRITTEN = 75, 97, 74
 
 # Milliseconds since the last heartbeat, by the server's clock: whole seconds would let a run that lives look dead.
 AGE = (
@@ -89,14 +90,15 @@ def acquire(
         '[ -n "$got" ] || [ -d locks/change ] || { mkdir locks/change && got=new; } || exit 1; '
         f'if [ -z "$got" ]; then {AGE} {claim}'
         f'[ -n "$got" ] || {{ echo "$age"; cat locks/change/holder.json 2>/dev/null; exit {HELD}; }}; fi; '
-        "back() { [ $got = dead ] || rm -rf locks/change; exit $1; }; "
+        # The lock of a run that died stays one, for whoever comes next to take at once.
+        "back() { if [ $got = dead ]; then touch -d @0 locks/change/heartbeat; else rm -rf locks/change; fi; exit $1; }; "
         "read -r line && printf '%s\\n' \"$line\" > locks/change/.holder && mv -f locks/change/.holder locks/change/holder.json "
         "&& touch locks/change/heartbeat || back 1; "
         f't=$(cat locks/change.token 2>/dev/null || echo 0); [ "$t" -ge {floor} ] || t={floor}; t=$((t + 1)); '
         'echo "$t" > locks/change.token || back 1; '
         f"flock -x -w 60 9 || {{ echo 'a command of an earlier run is still at work here' >&2; back {BUSY}; }}; "
-        f"printf '%s %s\\n' \"$t\" {quote(holder.run_id)} > fence && touch locks/change/heartbeat && "
-        'cat >> journal.jsonl && echo "$got $t"',
+        f"{{ printf '%s %s\\n' \"$t\" {quote(holder.run_id)} > fence && touch locks/change/heartbeat && "
+        'cat >> journal.jsonl; } || back 1; echo "$got $t"',
         stdin=f"{holder.to_json()}\n{entry}\n".encode(),
         changes="lock",
         timeout=140,
@@ -115,9 +117,9 @@ def amend(layout: Layout, holder: Holder) -> Command:
 
 
 def beat(layout: Layout, phase: str) -> Command:
-    """Return the command that shows that the holder lives and where it is."""
+    """Return the command that shows that the holder lives and where it is; on a full disk it lives all the same."""
     return Command(
-        f"cd {quote(layout.lock)} && printf '%s\\n' {quote(phase)} > phase && touch heartbeat",
+        f"cd {quote(layout.lock)} && touch heartbeat && {{ printf '%s\\n' {quote(phase)} > phase || true; }}",
         changes="heartbeat",
         timeout=15,
         title="heartbeat",
@@ -125,21 +127,35 @@ def beat(layout: Layout, phase: str) -> Command:
 
 
 def release(layout: Layout, entry: str) -> Command:
-    """Return the command that writes the journal's last line of the run and gives the lock back."""
+    """Return the command that writes the journal's last line of the run and gives the lock back.
+
+    It ends with UNWRITTEN where the line could not be written: the lock is given back all the same.
+    """
     return Command(
-        f"cd {quote(layout.root)} && printf '%s\\n' {quote(entry)} >> journal.jsonl && rm -rf locks/change",
+        _last_line(layout, entry, "rm -rf locks/change"),
         changes="journal and lock",
         title="journal; unlock",
     )
 
 
 def abandon(layout: Layout, entry: str) -> Command:
-    """Return the command that writes the journal's last line and leaves the lock as that of a dead run, at once."""
+    """Return the command that writes the journal's last line and leaves the lock as that of a dead run, at once.
+
+    It ends with UNWRITTEN where only the line could not be written.
+    """
     return Command(
-        f"cd {quote(layout.root)} && printf '%s\\n' {quote(entry)} >> journal.jsonl && touch -d @0 locks/change/heartbeat",
+        _last_line(layout, entry, "touch -d @0 locks/change/heartbeat"),
         changes="journal and lock",
         timeout=15,
         title="journal; mark the lock as left behind",
+    )
+
+
+def _last_line(layout: Layout, entry: str, then: str) -> str:
+    """A full disk takes the line, not the lock: what comes `then` needs no room."""
+    return (
+        f"cd {quote(layout.root)} || exit 1; printf '%s\\n' {quote(entry)} >> journal.jsonl; written=$?; "
+        f"{then} || exit 1; [ $written = 0 ] || exit {UNWRITTEN}"
     )
 
 

@@ -258,6 +258,15 @@ class TestDeath:
         assert shop.current("web1", "staging") == served
         serves(shop, "2")
 
+    def test_its_lock_can_be_removed_though_the_journal_takes_no_line(self, shop):
+        killed(shop, Phase.SWITCH)
+        journal = shop.path("web1", "journal.jsonl", "staging")
+        journal.unlink()
+        journal.symlink_to("/dev/full")
+        state = shop.hosts(Session(), Interruption(), "staging")["web1"]
+        assert unlock(shop.settings("staging"), state, force=False).version == "2"
+        assert not shop.locked("staging")
+
     def test_the_next_deploy_stops_and_names_both_ways_on(self, shop):
         killed(shop, Phase.SWITCH)
         error = fails(shop)
@@ -384,6 +393,28 @@ class TestHeartbeat:
         shop.web1.docker.breaks(r"compose .* run ", migration)
         deploy(shop)
         serves(shop, "2")
+
+    def test_a_deploy_whose_last_line_finds_no_room_warns_and_keeps_no_lock(self, shop):
+        journal = shop.path("web1", "journal.jsonl", "staging")
+        full = lambda: (journal.unlink(), journal.symlink_to("/dev/full"))  # noqa: E731
+        (warning,) = deploy(shop, listener=Listener({Phase.COMMIT: full})).warnings
+        assert "the journal lacks the end of this run" in warning
+        assert not shop.locked("staging")
+
+    def test_a_lock_that_cannot_be_kept_fresh_ends_the_run(self, shop):
+        shop.edit(
+            "ops.toml",
+            "keep_releases = 3",
+            "keep_releases = 3\nlock = { heartbeat = 0.02, stale_after = 0.5 }",
+        )
+        lock = shop.path("web1", "locks/change", "staging")
+
+        def migration(docker, line):
+            lock.rename(lock.with_name("gone"))
+            time.sleep(1.5)
+
+        shop.web1.docker.breaks(r"compose .* run ", migration, times=1)
+        assert "the lock cannot be kept" in str(fails(shop))
 
     def test_a_run_whose_lock_was_taken_away_changes_nothing_more(self, shop):
         session = Session()

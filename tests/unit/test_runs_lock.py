@@ -219,6 +219,42 @@ class TestHeartbeat:
         assert Holder.from_json((root / "locks/change/holder.json").read_text()) == corrected
 
 
+class TestFullDisk:
+    """A state host without room: `/dev/full` refuses every byte."""
+
+    @pytest.fixture
+    def journal(self, layout, root):
+        acquire(layout)
+        (root / "journal.jsonl").unlink()
+        (root / "journal.jsonl").symlink_to("/dev/full")
+
+    def test_a_run_that_lives_still_shows_it(self, layout, root, shell):
+        acquire(layout)
+        age(root)
+        (root / "locks/change/phase").symlink_to("/dev/full")
+        assert run(lock.beat(layout, "switch"), shell).ok
+        assert acquire(layout, "run-2", take_over="run-1").status == HELD
+
+    def test_a_run_that_ends_gives_its_lock_back_and_says_what_is_missing(self, layout, root, journal, shell):
+        assert run(lock.release(layout, "{}"), shell).status == lock.UNWRITTEN
+        assert not (root / "locks/change").exists()
+
+    def test_a_run_that_gives_up_leaves_its_lock_to_be_taken_at_once(self, layout, root, journal, shell):
+        assert run(lock.abandon(layout, "{}"), shell).status == lock.UNWRITTEN
+        assert time.time() - (root / "locks/change/heartbeat").stat().st_mtime > lock.LONG
+
+    def test_a_lock_that_could_not_be_journalled_is_not_kept(self, layout, root, journal, shell):
+        run(lock.release(layout, "{}"))
+        assert acquire(layout, "run-2", shell=shell).status == 1
+        assert not (root / "locks/change").exists()
+
+    def test_that_of_a_dead_run_stays_one_that_can_be_taken_at_once(self, layout, root, journal, shell):
+        age(root)
+        assert acquire(layout, "run-2", take_over="run-1", shell=shell).status == 1
+        (root / "journal.jsonl").unlink()
+        assert acquire(layout, "run-3", take_over="run-2", shell=shell).stdout.startswith("dead ")
+
+
 class TestError:
     """What a person is told of a lock that another holds."""
 
