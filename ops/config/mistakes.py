@@ -52,11 +52,13 @@ def said(error: ErrorDetails, model: type[BaseModel]) -> tuple[Place, tuple[str,
         )
     if kind == "string_pattern_mismatch":
         return place, (f"{_shown(error['input'])} must match {context['pattern']}",)
-    if kind in ("too_short", "too_long"):
+    if kind in ("too_short", "too_long", "string_too_short"):
         return place, ("must not be empty" if context.get("min_length") == 1 else error["msg"].lower(),)
     for limit, words in _LIMITS.items():
         if limit in context:
             return place, (f"must be {words} {context[limit]}, not {_shown(error['input'])}",)
+    if kind == "finite_number":
+        return place, (f"must be a number that ends, not {error['input']}",)
     if kind in _KINDS:
         what = _KINDS[kind]
         return place, (what if kind == "missing" else f"{what}, not {_kind(error['input'])}",)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ops.config.fitting import misfits
 
 __all__ = [
     "Build",
@@ -25,11 +28,37 @@ __all__ = [
 ]
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=63)]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+def _request_path(text: str) -> str:
+    if text and not re.fullmatch(r"/[!-~]*", text):
+        raise ValueError("must begin with / and hold plain ASCII without spaces (write others as %XX)")
+    return text
+
+
+def _host_name(text: str) -> str:
+    label = r"[A-Za-z0-9_-]{1,63}"
+    if text and not re.fullmatch(rf"{label}(\.{label})*\.?", text) and not _is_address(text):
+        raise ValueError("must be a host name in ASCII (punycode for others) or an address, without a port")
+    return text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+RequestPath = Annotated[str, AfterValidator(_request_path)]
+HostName = Annotated[str, AfterValidator(_host_name)]
+
+
 class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Server(Model):
@@ -74,9 +103,10 @@ class Health(Model):
         "(`service_completed_successfully`), else docker where the image or the compose file has a healthcheck, else running. "
         "`completed`: it is good once it ended with exit code 0.",
     )
-    path: str = Field(default="", description="Path for http; any status from 200 to 399 passes.")
+    path: RequestPath = Field(default="", description="Path for http; any status from 200 to 399 passes.")
     port: Port | None = Field(
-        default=None, description="Container port that is probed; none means the service's `port`."
+        default=None,
+        description="Container port that is probed; none means the service's `port`. `http` and `tcp` need one of them.",
     )
     passes: int = Field(default=2, ge=1, description="Passes in a row.")
     interval: float = Field(default=0.3, gt=0, description="Seconds between probes.")
@@ -141,12 +171,14 @@ class Migrate(Model):
 class Smoke(Model):
     """A request through the proxy after the switch; a failed one rolls the release back."""
 
-    path: str = Field(default="/", description="Path that is requested.")
+    path: RequestPath = Field(default="/", min_length=1, description="Path that is requested.")
     port: Port = Field(default=80, description="Published port on the server.")
     scheme: Literal["http", "https"] = Field(
         default="http", description="`https` checks the certificate only where `ca` is given."
     )
-    host: str = Field(default="", description="Host header and TLS name; empty means the server's address.")
+    host: HostName = Field(
+        default="", description="Host header and TLS name; empty means the server's address."
+    )
     ca: str = Field(
         default="", description="PEM file, relative to ops.toml, that the certificate must come from."
     )
@@ -155,7 +187,7 @@ class Smoke(Model):
     max_seconds: float = Field(default=5.0, gt=0, description="Seconds that the answer may take.")
     roles: tuple[Name, ...] = Field(
         default=(),
-        description="Servers that are asked; none means those that run the proxy, without a proxy all.",
+        description="Roles of the servers that are asked, those without roles among them; none means the servers that run the proxy, without a proxy all.",
     )
 
 
@@ -168,17 +200,19 @@ class Hook(Model):
     phase: Literal["check", "lock", "fetch", "upload", "backup", "migrate", "switch", "smoke", "commit"] = (
         Field(
             default="switch",
-            description="The phase that it stands before or after; without meaning for `failure`.",
+            description="The phase that it stands before or after; without meaning for `failure`. A rollback has no backup and no migrate; "
+            "`stack.*` have check, lock and switch.",
         )
     )
     run: str = Field(description="The command, a line of POSIX shell.")
     where: Literal["operator", "state_host", "servers"] = Field(
         default="operator",
-        description="The operator's machine, in the folder of ops.toml; the state host or each server, in the release folder.",
+        description="The operator's machine, in the folder of ops.toml; the state host or each server, in the release folder, once the lock is taken.",
     )
-    environment: dict[str, str] = Field(
+    environment: dict[Variable, str] = Field(
         default_factory=dict,
-        description="Variables beside OPS_STACK, OPS_ENVIRONMENT, OPS_VERSION, OPS_RELEASE, OPS_RUN_ID, OPS_PHASE; `env:NAME` passes on a value.",
+        description="Variables beside OPS_STACK, OPS_ENVIRONMENT, OPS_VERSION, OPS_RELEASE, OPS_RUN_ID, OPS_PHASE; `env:NAME` passes on a value, "
+        "masked like a secret where nothing but hooks uses that name.",
     )
     timeout: float = Field(default=300.0, gt=0, description="Seconds it may take; then it is ended.")
     on_error: Literal["fail", "warn"] = Field(
@@ -228,7 +262,7 @@ class Registry(Model):
 class Secrets(Model):
     """Which values are secret."""
 
-    required: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(
+    required: tuple[Variable, ...] = Field(
         default=(), description="Names that must have a value; they are masked wherever they would be seen."
     )
 
@@ -305,7 +339,8 @@ class StackConfig(Model):
         description="What a person is asked before a change: nothing, yes or no, or the environment's name.",
     )
     base: str = Field(
-        default="/opt", description="Folder on the servers that holds `<stack>/<environment>/`."
+        default="/opt",
+        description="Folder on the servers that holds `<stack>/<environment>/`; an absolute path.",
     )
     ssh_config: str = Field(
         default="", description="ssh_config file, relative to ops.toml; empty means the user's own."
@@ -314,7 +349,8 @@ class StackConfig(Model):
         default="", description="known_hosts file, relative to ops.toml; empty means the user's own."
     )
     backup_before_deploy: bool = Field(
-        default=False, description="Take a backup before the migration; the deploy stops when it fails."
+        default=False,
+        description="Take a backup before the migration; the deploy stops when it fails. There is no backup feature yet, so it always stops.",
     )
     timeout: float = Field(
         default=300.0, gt=0, description="Seconds that a pull or `compose up` may take on one server."
@@ -339,6 +375,13 @@ class StackConfig(Model):
     )
     notify: tuple[Notify, ...] = ()
 
+    @field_validator("base")
+    @classmethod
+    def _base_is_absolute(cls, value: str) -> str:
+        if not re.fullmatch(r"/[^\x00-\x1f\x7f]*", value):
+            raise ValueError('must be an absolute path, such as "/opt"')
+        return value
+
     @field_validator("batch", mode="before")
     @classmethod
     def _batch_is_a_count_or_a_share(cls, value: object) -> object:
@@ -350,29 +393,6 @@ class StackConfig(Model):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> StackConfig:
-        faults = []
-        if len(self.servers) > 1 and self.state_host is None:
-            faults.append(
-                f"with more than one server, state_host must name one of: {', '.join(self.servers)}"
-            )
-        if self.state_host is not None and self.servers and self.state_host not in self.servers:
-            faults.append(
-                f"state_host {self.state_host!r} is not one of the servers: {', '.join(self.servers)}"
-            )
-        roles = {role for server in self.servers.values() for role in server.roles}
-        for name, service in self.services.items():
-            missing = [role for role in service.roles if role not in roles]
-            if missing and self.servers:
-                faults.append(f"services.{name}.roles: no server has the role {missing[0]!r}")
-            if service.strategy == "rolling":
-                if self.proxy is None:
-                    faults.append(f"services.{name}: strategy rolling needs a [proxy]")
-                elif self.proxy.service == name:
-                    faults.append(f"services.{name}: the proxy itself cannot roll; its strategy is recreate")
-                if service.port is None:
-                    faults.append(
-                        f"services.{name}: strategy rolling needs the container port that the proxy talks to (port = …)"
-                    )
-        if faults:
-            raise ValueError("; ".join(faults))
+        if found := misfits(self):
+            raise ValueError("; ".join(found))
         return self

@@ -122,7 +122,7 @@ def probe(host: Host, container: Container, health: HealthSpec) -> str | None:
             host.connect(address, port, timeout=PROBE_TIMEOUT).close()
             return None
         answer = request(host, address, port, health.path, timeout=PROBE_TIMEOUT)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: what cannot be sent
         return f"{address}:{port} {_words(error)}"
     return None if 200 <= answer.status < 400 else f"{health.path} answers {answer.status}"
 

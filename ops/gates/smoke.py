@@ -6,12 +6,13 @@ import http.client
 import ssl
 from pathlib import Path
 
+from ops.config import Settings
 from ops.config.models import Smoke
-from ops.errors import OpsError
+from ops.errors import ConfigError, OpsError
 from ops.gates.http import request
 from ops.hosts import Cancellation, Host
 
-__all__ = ["SmokeFailed", "check", "smoke"]
+__all__ = ["SmokeFailed", "check", "smoke", "untrusted"]
 
 TRIES = 3  # a fresh proxy may refuse the first connection; a broken release refuses them all
 
@@ -40,12 +41,8 @@ def smoke(host: Host, check_: Smoke, folder: Path, address: str, cancellation: C
 
 def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
     """Make one request; return None when the answer is the one expected, else the difference."""
-    tls = None
-    if check_.scheme == "https":
-        tls = ssl.create_default_context(cafile=str(folder / check_.ca) if check_.ca else None)
-        if not check_.ca:
-            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     try:
+        tls = _context(check_, folder) if check_.scheme == "https" else None
         answer = request(
             host,
             "127.0.0.1",
@@ -55,7 +52,7 @@ def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
             timeout=check_.max_seconds,
             tls=tls,
         )
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: what cannot be sent
         return f"no answer ({error or type(error).__name__})"
     if answer.status != check_.status:
         return f"status {answer.status}, expected {check_.status}; body begins {answer.body[:200]!r}"
@@ -64,3 +61,33 @@ def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
     if answer.seconds > check_.max_seconds:
         return f"it took {answer.seconds:.2f} s, allowed are {check_.max_seconds:g} s"
     return None
+
+
+def untrusted(settings: Settings) -> list[ConfigError]:
+    """Return an error for each smoke check whose `ca` is no file with certificates; it would fail after the switch."""
+    found = []
+    for number, check_ in enumerate(settings.config.smoke):
+        try:
+            if check_.scheme == "https":
+                _context(check_, settings.folder)
+        except (OSError, ValueError) as error:
+            what = "holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else _words(error)
+            found.append(
+                ConfigError(
+                    f"{settings.file}: smoke[{number}].ca: {settings.folder / check_.ca} {what}",
+                    next_step="name a PEM file, relative to ops.toml",
+                )
+            )
+    return found
+
+
+def _context(check_: Smoke, folder: Path) -> ssl.SSLContext:
+    """Raises OSError (SSLError among them) or ValueError where `ca` cannot be loaded."""
+    tls = ssl.create_default_context(cafile=str(folder / check_.ca) if check_.ca else None)
+    if not check_.ca:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return tls
+
+
+def _words(error: Exception) -> str:
+    return f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from ops.config import missing, stack_sources
 from ops.config.closure import read_files
 from ops.config.folder import load_yaml
 from ops.errors import ConfigError, OpsError
+from ops.gates.smoke import untrusted
 
 if TYPE_CHECKING:
     from ops.config import Settings
@@ -36,7 +38,7 @@ class Checked:
 
 def check(settings: Settings) -> Checked:
     """Given loaded settings, return what is wrong beyond the schema: values, files, names of services."""
-    problems: list[OpsError] = [*missing(settings)]
+    problems: list[OpsError] = [*_unready(settings), *missing(settings), *untrusted(settings)]
     try:
         stack_sources(settings)
     except ConfigError as error:
@@ -52,6 +54,19 @@ def check(settings: Settings) -> Checked:
         services=services,
         secrets=sum(1 for secret in settings.values.secrets if secret.reveal()),
     )
+
+
+def _unready(settings: Settings) -> Iterator[ConfigError]:
+    if not settings.config.servers:
+        yield ConfigError(
+            f"{settings.file} names no server for {settings.environment}",
+            next_step="add [servers.NAME] with an address",
+        )
+    if settings.config.backup_before_deploy:
+        yield ConfigError(
+            f"{settings.file}: backup_before_deploy: there is no backup feature yet, so a deploy stops there",
+            next_step='take it out; a hook can take the backup: on = "before", phase = "backup"',
+        )
 
 
 def _services(settings: Settings) -> tuple[str, ...]:

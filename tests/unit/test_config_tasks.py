@@ -14,7 +14,7 @@ def inv(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "compose.yaml").write_text("services: {api: {image: a}}\n")
     (tmp_path / "ops.toml").write_text(
-        'stack = "shop"\n[secrets]\nrequired = ["DB_PASSWORD"]\n[environments.staging]\n'
+        'stack = "shop"\n[secrets]\nrequired = ["DB_PASSWORD"]\n[environments.staging.servers.web1]\n'
     )
     monkeypatch.chdir(tmp_path)
     namespace = Collection(config.init)

@@ -13,7 +13,7 @@ def stack(tmp_path, monkeypatch):
     (tmp_path / "compose.yaml").write_text("services: {api: {image: a}, db: {image: b}}\n")
 
     def checked(ops: str):
-        (tmp_path / "ops.toml").write_text('stack = "shop"\n' + ops + "[environments.staging]\n")
+        (tmp_path / "ops.toml").write_text('stack = "shop"\n' + ops + "[environments.staging.servers.web1]\n")
         return check(load("staging", start=tmp_path))
 
     return checked
@@ -58,3 +58,15 @@ def test_a_short_secret_is_a_warning_and_no_problem(stack, tmp_path):
     found = stack('[secrets]\nrequired = ["DB_PASSWORD"]\n')
     assert found.ok
     assert "shorter than 6" in found.warnings[0]
+
+
+def test_no_server_is_a_problem(stack, tmp_path):
+    (tmp_path / "ops.toml").write_text('stack = "shop"\n[environments.staging]\n')
+    (problem,) = check(load("staging", start=tmp_path)).problems
+    assert str(problem).endswith("names no server for staging")
+
+
+def test_a_backup_that_nothing_can_take_is_a_problem_with_the_way_out(stack):
+    (problem,) = stack("backup_before_deploy = true\n").problems
+    assert "there is no backup feature yet" in str(problem)
+    assert 'phase = "backup"' in str(problem.next_step)
