@@ -30,10 +30,15 @@ class EnvFile:
     of_include: bool = False
 
     def read(self) -> dict[str, str]:
-        """Return its names and values. Raises ConfigError with file and line for bad syntax."""
+        """Return its names and values. Raises ConfigError with file and line for bad syntax, or an unreadable file."""
         if not self.raw:
             return dotenv.read(self.path)
-        lines = self.path.read_text(encoding="utf-8").split("\n")
+        try:
+            lines = self.path.read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.path}: not UTF-8 text (byte {error.start})") from error
+        except OSError as error:
+            raise ConfigError(f"{self.path}: {error.strerror}") from error
         pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
         return {name: value for name, _, value in pairs}
 

@@ -10,9 +10,10 @@ import yaml
 
 from ops.errors import ConfigError
 
-__all__ = ["LARGEST", "load_yaml", "parse_yaml", "scalars", "yaml_files"]
+__all__ = ["LARGEST", "content_of", "load_yaml", "parse_yaml", "scalars", "yaml_files"]
 
 LARGEST = 1024 * 1024  # a larger YAML file is data, not configuration
+_DEEPEST = 500  # libyaml's composer calls itself for each level; too many end the process without a word
 _SKIPPED = {"node_modules", "__pycache__"}  # .venv and .git begin with a dot, as all that tools leave behind
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -44,14 +45,25 @@ def yaml_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file. Raises ConfigError that names it where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}", next_step=f"let this user read {path}"
+        ) from error
+
+
 def parse_yaml(content: bytes, name: str) -> yaml.Node | None:
     """Given a YAML file, return its node tree, tags such as !reset untouched; None for an empty one.
 
     Raises ConfigError with file and line for bad syntax.
     """
+    _refuse_depth(content, name)
     try:
         node: yaml.Node | None = yaml.compose(content, Loader=_LOADER)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise _refusal(error, name) from error
     return node
 
@@ -61,11 +73,26 @@ def load_yaml(content: bytes, name: str) -> object:
 
     Raises ConfigError with file and line for bad syntax.
     """
+    _refuse_depth(content, name)
     try:
         data: object = yaml.load(content, Loader=_ComposeLoader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _refusal(error, name) from error
     return data
+
+
+def _refuse_depth(content: bytes, name: str) -> None:
+    longest = max(map(len, content.splitlines()), default=0)
+    if content.count(b"[") + content.count(b"{") + longest <= _DEEPEST:
+        return  # it cannot be that deep: what stands in one another is indented or in brackets
+    depth = 0
+    try:
+        for event in yaml.parse(content, Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise ConfigError(f"{name}: lists or tables stand too deep in one another")
+    except (yaml.YAMLError, ValueError):
+        return  # told with its line by who reads it in earnest
 
 
 def _refusal(error: Exception, name: str) -> ConfigError:

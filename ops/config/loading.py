@@ -15,7 +15,7 @@ from ops.config.names import declared_names
 from ops.config.overrides import validate
 from ops.config.settings import Settings
 from ops.config.stacks import find_stack
-from ops.config.values import gather, with_service_files
+from ops.config.values import gather, unset_for_hooks, with_service_files
 from ops.errors import ConfigError, UsageError
 
 __all__ = ["load", "read_toml"]
@@ -37,7 +37,7 @@ def load(
     UsageError for an unknown stack or environment, ConfigError for everything that is wrong in ops.toml or a
     dotenv file.
     """
-    folder = find_stack(stack, (start or Path.cwd()).resolve())
+    folder = find_stack(stack, start.resolve() if start else _here())
     file = folder / "ops.toml"
     table = read_toml(file)
     environments = _environments(table.pop("environments", {}), str(file))
@@ -60,7 +60,17 @@ def load(
     service_files = read_files(settings).env_files
     values = with_service_files(settings, service_files)
     files = dict.fromkeys((*settings.env_files, *(file.path for file in service_files if not file.raw)))
-    return replace(settings, values=values, warnings=warnings(folder, tuple(files), values))
+    told = (*warnings(folder, tuple(files), values), *unset_for_hooks(config, values))
+    return replace(settings, values=values, warnings=told)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd().resolve()
+    except OSError as error:
+        raise UsageError(
+            f"the current folder cannot be used: {error.strerror}", next_step="go to another folder"
+        ) from error
 
 
 def read_toml(file: Path) -> dict[str, object]:
@@ -75,6 +85,8 @@ def read_toml(file: Path) -> dict[str, object]:
         raise ConfigError(
             f"{file}:{line}: {what[:1].lower()}{what[1:]}", next_step=f"mend line {line} of {file}"
         ) from error
+    except RecursionError as error:
+        raise ConfigError(f"{file}: tables or lists stand too deep in one another") from error
     except (UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
 

@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.config.folder import load_yaml, parse_yaml, scalars, yaml_files
+from ops.config.folder import content_of, load_yaml, parse_yaml, scalars, yaml_files
 from ops.config.interpolation import Reference, references
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ops.config.models import StackConfig
+    from ops.config.models import Hook, StackConfig
 
 __all__ = [
     "Declared",
     "Required",
     "declared_names",
+    "hook_names",
     "interpolated",
     "named_in_config",
     "required_by",
+    "secret_in_config",
     "service_names",
     "variables_of",
 ]
@@ -49,18 +51,31 @@ class Required:
 
 def declared_names(folder: Path, config: StackConfig) -> Declared:
     """Return the names that compose files, `env:NAME` strings of ops.toml and `[secrets] required` name."""
+    secret = secret_in_config(config)
+    names = secret | set(named_in_config(config.model_dump(exclude={"hooks"})))
+    for path in yaml_files(folder):
+        names |= {reference.name for reference in interpolated(path)}
+        names |= variables_of(path, "configs")
+    by_file = {name for path in yaml_files(folder) for name in variables_of(path, "secrets")}
+    # What a hook is given may be a token; a name that others use as well is what it is there.
+    for_hooks = {name for hook in config.hooks for name in hook_names(hook)} - names - by_file
+    return Declared(frozenset(names | by_file | for_hooks), frozenset(secret | by_file | for_hooks))
+
+
+def secret_in_config(config: StackConfig) -> set[str]:
+    """Return the names that ops.toml itself makes secret: those required, passwords of registries, private keys."""
     secret = set(config.secrets.required)
     for registry in config.registries.values():
         secret |= set(_ENV.findall(registry.password))
     for server in config.servers.values():
         if server.key.startswith("env:"):
             secret |= set(_ENV.findall(server.key))
-    names = secret | set(named_in_config(config.model_dump()))
-    for path in yaml_files(folder):
-        names |= {reference.name for reference in interpolated(path)}
-        names |= variables_of(path, "configs")
-    by_file = {name for path in yaml_files(folder) for name in variables_of(path, "secrets")}
-    return Declared(frozenset(names | by_file), frozenset(secret | by_file))
+    return secret
+
+
+def hook_names(hook: Hook) -> set[str]:
+    """Return the names whose values a hook is given."""
+    return {text.removeprefix("env:") for text in hook.environment.values() if text.startswith("env:")}
 
 
 def service_names(folder: Path) -> set[str]:
@@ -68,7 +83,7 @@ def service_names(folder: Path) -> set[str]:
     found: set[str] = set()
     for path in yaml_files(folder):
         try:
-            data = load_yaml(path.read_bytes(), str(path))
+            data = load_yaml(content_of(path), str(path))
         except ConfigError:
             continue  # as in variables_of
         services = data.get("services") if isinstance(data, dict) else None
@@ -79,7 +94,7 @@ def service_names(folder: Path) -> set[str]:
 def variables_of(path: Path, kind: str) -> set[str]:
     """Return the variables from which a compose file's `secrets:` or `configs:` take their values."""
     try:
-        data = load_yaml(path.read_bytes(), str(path))
+        data = load_yaml(content_of(path), str(path))
     except ConfigError:
         return set()  # a template, or a fault that whoever reads the compose files tells
     definitions = data.get(kind) if isinstance(data, dict) else None
@@ -101,8 +116,11 @@ def named_in_config(value: object) -> Iterator[str]:
 
 
 def interpolated(path: Path) -> tuple[Reference, ...]:
-    """Return the references in one YAML file; one that is no YAML (a template) is read as plain text."""
-    content = path.read_bytes()
+    """Return the references in one YAML file; one that is no YAML (a template) is read as plain text.
+
+    Raises ConfigError where the file cannot be read.
+    """
+    content = content_of(path)
     try:
         texts = list(scalars(parse_yaml(content, str(path))))
     except ConfigError:

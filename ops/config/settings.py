@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ops.commands import Redactor
+from ops.errors import ConfigError
 
 if TYPE_CHECKING:
     from ops.config.models import StackConfig
@@ -77,9 +78,14 @@ class Settings:
 
     @property
     def compose_arguments(self) -> tuple[str, ...]:
-        """The `--file`, `--profile` and `--project-name` arguments, paths relative to the stack folder."""
+        """The `--file`, `--profile` and `--project-name` arguments, paths relative to the stack folder.
+
+        Raises ConfigError for a file outside it.
+        """
         words: list[str] = ["--project-name", self.project]
         for path in self.compose_files:
+            if not path.is_relative_to(self.folder):
+                raise ConfigError(f"{self.file}: files names {path}, which is outside the stack folder")
             words += ["--file", path.relative_to(self.folder).as_posix()]
         for profile in self.config.profiles:
             words += ["--profile", profile]

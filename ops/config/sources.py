@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ops.config.closure import EnvFile, read_files
-from ops.config.folder import yaml_files
+from ops.config.folder import content_of, yaml_files
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def stack_sources(settings: Settings, *, replace: Mapping[str, str] = _NOTHING) 
     contents: dict[Path, bytes] = {}
     for path in (*yaml_files(settings.folder), *closure.compose_files):
         if path.is_file():
-            contents[path] = path.read_bytes()
+            try:
+                contents[path] = content_of(path)
+            except ConfigError as error:
+                faults.append(str(error))
     for file in closure.env_files:
         try:
             values = file.read()

@@ -21,21 +21,24 @@ def find_stack(stack: str | None, start: Path, environ: Mapping[str, str] = os.e
     levels = (start, *start.parents)
     if not wanted:
         for level in levels:
-            if (level / "ops.toml").is_file():
+            if _has_ops_toml(level):
                 return level
         raise UsageError(
             f"no ops.toml in {start} or above it{_listed(start)}",
             next_step="name the stack with --stack or OPS_STACK, go to its folder, or run `opsbook init`",
         )
     for level in levels:
-        if (level / "compose" / wanted / "ops.toml").is_file():
+        if _has_ops_toml(level / "compose" / wanted):
             return level / "compose" / wanted
-    folder = (start / Path(wanted).expanduser()).resolve()
-    if (folder / "ops.toml").is_file():
-        return folder
-    if folder.name == "ops.toml" and folder.is_file():
-        return folder.parent
     said = "--stack" if stack else "OPS_STACK"
+    try:
+        folder = (start / Path(wanted).expanduser()).resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # no such user, links in a circle, no path at all
+        raise UsageError(f"{said} {wanted}: {error}") from error
+    if _has_ops_toml(folder):
+        return folder
+    if folder.name == "ops.toml" and _has_ops_toml(folder.parent):
+        return folder.parent
     near = difflib.get_close_matches(wanted, known_stacks(start), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UsageError(f"{said} {wanted}: no such stack{_listed(start)}{hint}")
@@ -48,6 +51,14 @@ def known_stacks(start: Path) -> tuple[str, ...]:
         if found:
             return tuple(found)
     return ()
+
+
+def _has_ops_toml(folder: Path) -> bool:
+    """Raises UsageError for a folder that this user may not look into, or a name that no folder can have."""
+    try:
+        return (folder / "ops.toml").is_file()
+    except OSError as error:
+        raise UsageError(f"{folder}: {error.strerror}") from error
 
 
 def _listed(start: Path) -> str:

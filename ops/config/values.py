@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from ops.commands import Secret
 from ops.config import dotenv
 from ops.config.folder import yaml_files
-from ops.config.names import Declared, required_by, variables_of
+from ops.config.names import Declared, hook_names, required_by, secret_in_config, variables_of
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
     from ops.config.closure import EnvFile
+    from ops.config.models import StackConfig
     from ops.config.settings import Settings
 
-__all__ = ["Values", "gather", "missing", "with_service_files"]
+__all__ = ["Values", "gather", "missing", "unset_for_hooks", "with_service_files"]
 
 PROCESS = "process environment"
 
@@ -103,13 +104,17 @@ def with_service_files(settings: Settings, files: Sequence[EnvFile]) -> Values:
 
 
 def missing(settings: Settings) -> list[ConfigError]:
-    """Return one error for each required secret and each `${NAME:?…}` without a value, all at once."""
+    """Return one error for each required secret, each `${NAME:?…}` and each `env:NAME` of a login or of a hook whose
+    failure counts, without a value, all at once."""
     places = f"looked in the {PROCESS}, .env.{settings.environment} and .env of {settings.folder}"
     errors: list[ConfigError] = []
     values = settings.values
     # What only a file under `secrets:` names may be for a build alone; a service that uses it misses it at its deploy.
     named = {name for path in yaml_files(settings.folder) for name in variables_of(path, "secrets")}
-    for name in sorted(values.secret_names - (named - set(settings.config.secrets.required))):
+    of_hooks = {name for hook in settings.config.hooks for name in hook_names(hook)}
+    required = set(settings.config.secrets.required)
+    optional = (named - required) | (of_hooks - secret_in_config(settings.config))
+    for name in sorted(values.secret_names - optional):
         if not values.text(name):
             errors.append(
                 ConfigError(f"secret {name} has no value; {places}", next_step=_how(name, settings))
@@ -121,7 +126,32 @@ def missing(settings: Settings) -> list[ConfigError]:
         why = f" ({wish.message})" if wish.message else ""
         said = f"{wish.name} has no value, and {wish.file.name} requires it{why}; {places}"
         errors.append(ConfigError(said, next_step=_how(wish.name, settings)))
+    for registry, entry in settings.config.registries.items():
+        name = entry.username.removeprefix("env:")
+        if name != entry.username and not values.text(name):
+            said = f"registries.{registry}.username asks for env:{name}, which has no value; {places}"
+            errors.append(ConfigError(said, next_step=_how(name, settings)))
+    for number, hook in enumerate(settings.config.hooks):
+        if hook.on_error == "fail" and hook.on != "failure":
+            said = f"hooks[{number}] ({hook.on} {hook.phase})"
+            errors += [
+                ConfigError(
+                    f"{said} asks for env:{name}, which has no value; {places}",
+                    next_step=_how(name, settings),
+                )
+                for name in sorted(hook_names(hook) - values.keys() - secret_in_config(settings.config))
+            ]
     return errors
+
+
+def unset_for_hooks(config: StackConfig, values: Values) -> tuple[str, ...]:
+    """Return a line for each name without a value that hooks ask for whose failure is only a warning."""
+    return tuple(
+        f"hooks[{number}] asks for env:{name}, which has no value: the hook will not run"
+        for number, hook in enumerate(config.hooks)
+        if hook.on_error == "warn" or hook.on == "failure"
+        for name in sorted(hook_names(hook) - values.keys())
+    )
 
 
 def _how(name: str, settings: Settings) -> str:

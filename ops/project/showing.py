@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ops.config import Settings
 
 __all__ = ["Shown", "show"]
@@ -58,10 +60,16 @@ def show(settings: Settings) -> Shown:
         environment=settings.environment,
         project=settings.project,
         folder=str(settings.folder),
-        compose_files=tuple(path.relative_to(settings.folder).as_posix() for path in settings.compose_files),
+        compose_files=tuple(_name(settings, path) for path in settings.compose_files),
         config=settings.config.model_dump(mode="json", exclude_none=True),
         values=shown,
     )
+
+
+def _name(settings: Settings, path: Path) -> str:
+    """A file outside the folder is shown too; `config.check` says that it cannot be shipped."""
+    folder = settings.folder
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
 def _toml(table: Mapping[str, object], prefix: str) -> Iterator[str]:
