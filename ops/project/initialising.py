@@ -16,6 +16,7 @@ from ops.config.names import interpolated
 from ops.config.overrides import validate
 from ops.config.settings import COMPOSE_NAMES
 from ops.errors import UsageError
+from ops.project.ignoring import unignored
 from ops.project.locating import compose_files, environments, overlays, provisional
 from ops.project.rendering import STAND_IN, render_project, running_projects
 from ops.project.survey import project_in_use, secret_names, survey
@@ -55,10 +56,11 @@ def init(
     """Given a folder with compose files and a way to run docker compose, write what Opsbook needs there.
 
     `render` runs a command on this machine or on `server`. An ops.toml that exists is refused
-    and tasks.py and .env.example are kept, unless `force`. Raises UsageError for that, without compose files
-    and without `render`; ConfigError when Compose refuses the files.
+    and tasks.py and .env.example are kept, unless `force`; .gitignore gets the lines that it lacks. Raises UsageError
+    for that, without compose files, without `render` and for a folder that cannot be used; ConfigError when Compose
+    refuses the files.
     """
-    folder = folder.resolve()
+    folder = _usable(folder)
     if (folder / "ops.toml").exists() and not force:
         raise UsageError(f"{folder / 'ops.toml'} exists", next_step="add --force to write it anew")
     paths = compose_files(folder, files)
@@ -92,8 +94,24 @@ def init(
     validate(_base(text), _tables(text), draft.environments[0], {}, "the ops.toml that init made")
     example = env_example(*_example_names(folder, closure))
     written, kept = _write(folder, {"ops.toml": text, "tasks.py": _TASKS, ".env.example": example}, force)
+    ignored = unignored(folder)
+    remarks = draft.remarks
+    if ignored:
+        if (folder / ".gitignore").exists():
+            remarks = (*remarks, f".gitignore has new lines at its end: {' '.join(ignored)}")
+        written += (".gitignore",)
+        _append(folder / ".gitignore", ignored)
     services = tuple(service.name for service in found.services)
-    return Initialised(str(folder), written, kept, project or None, services, sounding, draft.remarks)
+    return Initialised(str(folder), written, kept, project or None, services, sounding, remarks)
+
+
+def _usable(folder: Path) -> Path:
+    try:
+        found = folder.resolve()
+        (found / "ops.toml").exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"the folder {folder} cannot be used: {error}") from error
+    return found
 
 
 def _interpolated(closure: Closure) -> set[str]:
@@ -189,5 +207,18 @@ def _write(folder: Path, texts: Mapping[str, str], force: bool) -> tuple[tuple[s
     kept = tuple(name for name in texts if (folder / name).exists() and not force)
     written = tuple(name for name in texts if name not in kept)
     for name in written:
-        (folder / name).write_text(texts[name], encoding="utf-8")
+        _put(folder / name, texts[name].encode())
     return written, kept
+
+
+def _append(file: Path, lines: Sequence[str]) -> None:
+    before = file.read_bytes() if file.is_file() else b""
+    between = b"\n" if before and not before.endswith(b"\n") else b""
+    _put(file, before + between + "".join(f"{line}\n" for line in lines).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error

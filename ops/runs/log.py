@@ -31,7 +31,7 @@ class RunLog:
         logs = folder / ".ops" / "logs"
         self.path = logs / f"{run_id}.log"
         try:
-            logs.mkdir(parents=True, exist_ok=True)
+            _make(logs)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             raise FailedUnchanged(
@@ -68,7 +68,7 @@ def unexpected(error: Exception, folder: Path, redact: Callable[[str], str]) -> 
     """Keep how an error came about that nobody foresaw, masked; return it as one that people can read."""
     path = folder / ".ops" / "logs" / "unexpected.log"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         path.touch(0o600)
         path.write_text(redact("".join(traceback.format_exception(error))), errors="backslashreplace")
         report = str(path)
@@ -80,3 +80,11 @@ def unexpected(error: Exception, folder: Path, redact: Callable[[str], str]) -> 
         left_behind="not known; look at the servers before the next run",
         next_step=f"inv deploy.status, then report {report} as a fault of Opsbook",
     )
+
+
+def _make(logs: Path) -> None:
+    """Make the folder; git leaves it alone, or the log of one run would make the tree dirty for the next."""
+    logs.mkdir(parents=True, exist_ok=True)
+    ignore = logs.parent / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")

@@ -1,6 +1,7 @@
 """What `opsbook init` writes, from what Compose says of a project."""
 
 import json
+import subprocess
 import tomllib
 
 import pytest
@@ -60,9 +61,9 @@ def made(folder, compose, **options):
     return tomllib.loads((folder / "ops.toml").read_text())
 
 
-def test_the_three_files_are_written_and_load(folder, compose):
+def test_the_files_are_written_and_load(folder, compose):
     found = init(folder, render=compose)
-    assert found.written == ("ops.toml", "tasks.py", ".env.example")
+    assert found.written == ("ops.toml", "tasks.py", ".env.example", ".gitignore")
     assert load("production", start=folder).stack == "shop"
     assert "from ops.tasks import namespace" in (folder / "tasks.py").read_text()
 
@@ -270,3 +271,50 @@ def test_an_env_file_that_is_not_here_yet_is_remarked(folder, compose):
     assert any(
         ".env.production is named by env_file" in remark for remark in init(folder, render=compose).remarks
     )
+
+
+IGNORED = [".ops/", ".env", ".env.*", "!.env.example"]
+
+
+def test_git_leaves_values_and_logs_alone(folder, compose):
+    init(folder, render=compose)
+    assert (folder / ".gitignore").read_text().splitlines() == IGNORED
+
+
+def test_a_gitignore_keeps_its_lines_and_what_is_new_is_told(folder, compose):
+    (folder / ".gitignore").write_text("node_modules\n.env")
+    found = init(folder, render=compose)
+    assert (folder / ".gitignore").read_text() == "node_modules\n.env\n.ops/\n.env.*\n!.env.example\n"
+    assert found.remarks[-1] == ".gitignore has new lines at its end: .ops/ .env.* !.env.example"
+    assert init(folder, render=compose, force=True).written == ("ops.toml", "tasks.py", ".env.example")
+
+
+def test_a_gitignore_above_that_says_it_all_is_enough(folder, compose):
+    subprocess.run(["git", "init", "-q", folder.parent], check=True)
+    (folder.parent / ".gitignore").write_text("\n".join(IGNORED))
+    assert ".gitignore" not in init(folder, render=compose).written
+    (folder.parent / ".gitignore").write_text(".ops\n.env*\n")
+    init(folder, render=compose, force=True)
+    assert (folder / ".gitignore").read_text() == "!.env.example\n"
+
+
+def test_after_init_git_takes_no_secret_and_no_log(folder, compose):
+    init(folder, render=compose)
+    for name in (".env", ".env.production", ".ops/logs/a.log"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=folder, check=True, capture_output=True, text=True)
+    assert listed.stdout.split() == [".env.example", ".gitignore", "compose.yaml", "ops.toml", "tasks.py"]
+
+
+def test_a_folder_that_cannot_be_written_is_told(folder, compose):
+    (folder / "tasks.py").mkdir()
+    with pytest.raises(UsageError, match=r"tasks\.py cannot be written"):
+        init(folder, render=compose, force=True)
+
+
+def test_a_folder_that_cannot_be_used_is_told(tmp_path, compose):
+    with pytest.raises(UsageError, match="cannot be used"):
+        init(tmp_path / ("x" * 300), render=compose)
