@@ -1,7 +1,9 @@
 """The user's own commands at fixed places of a run."""
 
 import os
+import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ from shells import ShellHost
 from ops.commands import Secret
 from ops.config import Values
 from ops.config.models import Hook
+from ops.engines.layout import Layout
 from ops.errors import ConfigError
 from ops.hosts import Cancellation, Cancelled
+from ops.hosts.local import LocalHost
+from ops.runs.fence import Fence, FencedHost, raise_fence
 from ops.runs.hooks import HookFailed, hook_environment, run_on_host, run_on_operator
 
 VALUES = Values({"TOKEN": Secret("hunter22"), "PLAIN": "p"}, {})
@@ -91,6 +96,17 @@ class TestOnAServer:
 
     def test_without_the_folder_it_runs_all_the_same(self, tmp_path, shell):
         assert run_on_host(hook("pwd"), ShellHost(shell=shell), str(tmp_path / "missing"), {}) == "/\n"
+
+    def test_what_it_leaves_running_does_not_keep_later_runs_out(self, tmp_path):
+        layout = Layout(str(tmp_path), "shop", "test")
+        first, second = Fence(1, "first"), Fence(2, "second")
+        assert LocalHost("here").run(raise_fence(layout, first)).ok
+        line = "sleep 100 >/dev/null 2>&1 </dev/null & echo $!"
+        told = run_on_host(hook(line), FencedHost(LocalHost("here"), layout, first), str(tmp_path), {})
+        try:
+            assert LocalHost("here").run(replace(raise_fence(layout, second), timeout=5.0)).ok
+        finally:
+            os.kill(int(told), signal.SIGKILL)
 
     def test_its_values_are_no_arguments(self, tmp_path):
         host = ShellHost()
