@@ -75,7 +75,8 @@ def rollback(
     """
     state = state_host_of(settings, options.state_host)
     with running(settings, "deploy.rollback", hosts, state, reporter, interruption) as run:
-        rollout = Rollout(settings, run)
+        own = " --secrets-of-release" if options.release_secrets else ""
+        rollout = Rollout(settings, run, again=f"inv deploy.rollback{own}")
         try:
             event = _through_the_phases(rollout, options)
         except Exception as error:  # a fault of Opsbook's own leaves no server between two releases either

@@ -41,7 +41,8 @@ class Rollout:
     """One rollout under way. `came_from` maps servers to the releases that they go back to (None: to nothing).
 
     `uploaded` and `touched` are the servers to which the release was written and whose services were changed;
-    `between` is true while one of them may stand between two releases.
+    `between` is true while one of them may stand between two releases. `again` is the command that goes on with it
+    on servers that were lost, without its options.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Rollout:
     results: dict[str, Target] = field(default_factory=dict)
     revision: str | None = None
     between: bool = False
+    again: str = "inv deploy --resume"
     _begun: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -75,7 +77,8 @@ class Rollout:
                 if name not in self.releases or name in self.run.lost:
                     continue
                 if check.roles:
-                    asked = bool(set(check.roles) & set(config.servers[name].roles))
+                    roles = config.servers[name].roles  # a server without roles runs everything
+                    asked = not roles or bool(set(check.roles) & set(roles))
                 else:
                     asked = config.proxy is None or self.releases[name].proxy is not None
                 if asked:
@@ -100,7 +103,7 @@ class Rollout:
 
     def finish(self, event: str) -> Outcome:
         """End a run that came through; raises NeedsPerson when servers were lost on the way (`on_host_lost`)."""
-        run, settings = self.run, self.settings
+        run = self.run
         outcome = self.outcome()
         if not run.lost:
             self.tell(outcome, 0, None)
@@ -111,12 +114,25 @@ class Rollout:
             f"done, but not on {names}: {next(iter(run.lost.values())).message}",
             target=names,
             left_behind=f"{names} on the release from before, if it runs at all",
-            next_step=f"when it is back: inv deploy {settings.options} --resume",
+            next_step=f"when it is back: {self._way_on()}",
         )
         self.tell(outcome, failure.exit_code, failure.message)
         finish(run, event, failure.exit_code, failure.message)
         failure.outcome = replace(outcome, warnings=tuple(run.warnings))
         raise failure
+
+    def _way_on(self) -> str:
+        """Return the commands that bring lost servers up to date. A rollback names their releases: `--resume` would
+        deploy the version that is fled, and on a server that is half-way nothing else tells where it was to go.
+        """
+        run, where = self.run, self.settings.options
+        targets = {name: self.releases[name].id for name in run.lost if name in self.releases}
+        if run.action != "deploy.rollback" or run.state_lost is not None or len(targets) < len(run.lost):
+            return f"{self.again} {where}"  # the lock is still there, and knows
+        return "\n".join(
+            f"{self.again} {where} --servers {','.join(name for name in targets if targets[name] == release)} --to {release}"
+            for release in dict.fromkeys(targets.values())
+        )
 
     def tell(self, outcome: Outcome, exit_code: int, message: str | None) -> None:
         """Tell the notifiers how the run ended, secrets masked; what fails is a warning."""

@@ -12,6 +12,7 @@ from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import each
 from ops.runs.ending import abandon, finish
 from ops.runs.hooks import fail_hooks
+from ops.runs.lock import ways_on
 from ops.runs.phases import Phase
 
 __all__ = ["undo"]
@@ -104,8 +105,7 @@ def _rolled_back(
         return NeedsPerson(
             f"{cause}\nand the way back failed: {'; '.join(str(fault) for fault in faults)}",
             left_behind=f"servers {', '.join(sorted({fault.target or '?' for fault in faults}))} may stand between two releases",
-            next_step=f"inv deploy.status {where}\nonce they answer: inv deploy.rollback {where}   goes back on all"
-            f"\n                  inv deploy {where} --resume   finishes it on all",
+            next_step=f"inv deploy.status {where}\nonce they answer:\n{ways_on(run.action, where)}",
         )
     _remove_uploaded(rollout, cancellation)
     back_on = ", ".join(
@@ -177,7 +177,7 @@ def _left_unfinished(rollout: Rollout) -> OpsError:
     return NeedsPerson(
         "interrupted twice: the way back was left unfinished",
         left_behind=f"the lock of run {run.run_id}; {left}",
-        next_step=f"inv deploy.rollback {where}   goes back\ninv deploy {where} --resume   goes on",
+        next_step=ways_on(run.action, where),
     )
 
 

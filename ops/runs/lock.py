@@ -22,7 +22,10 @@ __all__ = [
     "amend",
     "beat",
     "held_error",
+    "look",
+    "read_look",
     "release",
+    "ways_on",
 ]
 
 HELD, BUSY, UNWRITTEN = 75, 97, 74
@@ -106,6 +109,21 @@ def acquire(
     )
 
 
+def look(layout: Layout) -> Command:
+    """Return the command that prints what `acquire` does where another holds the lock; nothing where nobody does."""
+    return Command(
+        f"cd {quote(layout.root)} 2>/dev/null && [ -d locks/change ] || exit 0; {AGE} "
+        'echo "$age"; cat locks/change/holder.json 2>/dev/null || true',
+        title="who holds the lock",
+    )
+
+
+def read_look(text: str) -> tuple[float, Holder | None]:
+    """Given what `look` printed, return the heartbeat's age in seconds and the holder."""
+    first, _, rest = text.partition("\n")
+    return (int(first) / 1000 if first.strip().isdigit() else 0.0), Holder.from_json(rest)
+
+
 def amend(layout: Layout, holder: Holder) -> Command:
     """Return the command that corrects what the lock says of its holder, once more is known behind the lock."""
     return Command(
@@ -164,9 +182,7 @@ def held_error(text: str, *, stale_after: float, where: str) -> OpsError:
 
     `where` is the options that mean this stack and environment.
     """
-    first, _, rest = text.partition("\n")
-    age = int(first) / 1000 if first.strip().isdigit() else 0.0
-    holder = Holder.from_json(rest)
+    age, holder = read_look(text)
     told = (
         f"{holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at}"
         if holder
@@ -178,17 +194,21 @@ def held_error(text: str, *, stale_after: float, where: str) -> OpsError:
             next_step=f"wait for it (--wait SECONDS), or look: inv deploy.status {where}",
         )
     how = "was left unfinished" if age > LONG else f"died; no sign of life for {age:.0f} s"
-    steps = [
-        f"inv deploy {where} --resume   finishes it with the same version (--version for another)",
-        f"inv deploy.rollback {where}   goes back to the release from before it",
-    ]
-    if holder is not None and holder.action == "deploy.rollback":
-        steps = [
-            f"inv deploy.rollback {where}   finishes it",
-            f"inv deploy {where} --resume --version VERSION   deploys in its place",
-        ]
     return NeedsPerson(
         f"an earlier run {how}: {told}",
         left_behind="its lock, and whatever it had done by then; the old release may serve beside parts of the new",
-        next_step="\n".join(steps),
+        next_step=ways_on(holder.action if holder else "", where),
+    )
+
+
+def ways_on(action: str, where: str) -> str:
+    """Return the commands that lead on from a run that was left unfinished: a version that is fled is not resumed."""
+    if action == "deploy.rollback":
+        return (
+            f"inv deploy.rollback {where}   finishes it\n"
+            f"inv deploy {where} --resume --version VERSION   deploys in its place"
+        )
+    return (
+        f"inv deploy {where} --resume   finishes it with the same version (--version for another)\n"
+        f"inv deploy.rollback {where}   goes back to the release from before it"
     )

@@ -1,12 +1,23 @@
 """Rollback: every server back to an earlier release of its own, with today's secrets."""
 
 import pytest
-from standin.server import Session
+from standin.server import Killed, Session
 from standin.stack import Listener
 
+from ops.deploy.resuming import unfinished_version
 from ops.deploy.rolling_back import RollbackOptions, rollback_plan
 from ops.deploy.status import status
-from ops.errors import ConfigError, Interrupted, OpsError, RolledBack, UsageError
+from ops.deploy.unlocking import unlock
+from ops.errors import (
+    ConfigError,
+    Interrupted,
+    Locked,
+    NeedsPerson,
+    OpsError,
+    RolledBack,
+    Unreachable,
+    UsageError,
+)
 from ops.runs.interruption import Interruption
 from ops.runs.phases import Phase
 from ops.stack.changing import bring_up, scale
@@ -225,3 +236,98 @@ def test_a_scale_from_before_is_no_longer_asked_for(shop):
     shop.deploy("3", environment="staging")
     back(shop)
     assert looked(shop).agree
+
+
+def vanishing(server, at="^docker compose up"):
+    """A session that loses a server for good once it comes to a command there."""
+    session, gone = Session(), []
+
+    def watch():
+        if gone:
+            raise Unreachable("the connection broke", target=server)
+
+    def begin():
+        gone.append(server)
+        watch()
+
+    session.on("", watch, host=server)
+    session.on(at, begin, host=server)
+    return session
+
+
+class TestLost:
+    """A rollback that lost a server, or died, is not finished by deploying the version that it flees."""
+
+    @pytest.fixture
+    def fled(self, pair):
+        """Version 2 on both servers, and servers that may be lost."""
+        pair.edit("ops.toml", "keep_releases = 3", 'keep_releases = 3\non_host_lost = "continue"')
+        pair.first = pair.current("web1")
+        pair.deploy("2")
+        return pair
+
+    def failed(self, shop, **options):
+        with pytest.raises(NeedsPerson) as failure:
+            shop.rollback(**options)
+        return failure.value
+
+    def resumed(self, shop):
+        return unfinished_version(shop.settings(), shop.hosts(Session(), Interruption()), "web1")
+
+    @pytest.mark.parametrize("moment", ["^docker compose up", "^docker stop"])
+    def test_the_next_step_takes_the_lost_server_back_and_leaves_the_others(self, fled, moment):
+        error = self.failed(fled, session=vanishing("web2", moment))
+        assert fled.current("web1") == fled.first != fled.current("web2")
+        kept = [c.id for c in fled.web1.docker.containers]
+        where = fled.settings().options
+        assert error.next_step == (
+            f"when it is back: inv deploy.rollback {where} --servers web2 --to {fled.first}"
+        )
+        fled.rollback(servers=("web2",), to=fled.first)
+        assert fled.current("web1") == fled.current("web2") == fled.first
+        assert images(fled, "web2") == {"1"}
+        assert [c.id for c in fled.web1.docker.containers] == kept
+
+    def test_resume_is_refused_while_servers_differ(self, fled):
+        self.failed(fled, session=vanishing("web2"))
+        with pytest.raises(
+            NeedsPerson, match="--resume would deploy the version that it goes back from"
+        ) as no:
+            self.resumed(fled)
+        assert no.value.next_step.startswith("inv deploy.rollback")
+        fled.rollback(servers=("web2",), to=fled.first)
+        assert self.resumed(fled) == "1"
+
+    def test_a_way_back_that_fails_names_the_rollback_first_and_it_finishes(self, fled):
+        fled.edit("ops.toml", '"continue"', '"rollback"')
+        error = self.failed(fled, session=vanishing("web2"))
+        lines = error.next_step.splitlines()
+        assert lines[2].startswith("inv deploy.rollback")
+        assert lines[3].startswith("inv deploy ")
+        assert "--version VERSION" in lines[3]
+        with pytest.raises(NeedsPerson, match="left unfinished") as no:
+            self.resumed(fled)
+        assert no.value.next_step.startswith("inv deploy.rollback")
+        fled.rollback()
+        assert fled.current("web1") == fled.current("web2") == fled.first
+
+    def test_resume_is_refused_over_one_that_died_even_where_its_lock_was_removed(self, fled):
+        session = Session()
+        session.on("^current ->", session.kill, host="web2")
+        with pytest.raises(Killed):
+            fled.rollback(session=session)
+        with pytest.raises(Locked):
+            self.resumed(fled)
+        fled.web1.age_lock("shop", "production", 100)
+        with pytest.raises(NeedsPerson, match="an earlier run died; no sign of life"):
+            self.resumed(fled)
+        unlock(fled.settings(), fled.hosts(Session(), Interruption())["web1"], force=False)
+        assert fled.current("web1") != fled.current("web2")
+        with pytest.raises(NeedsPerson, match="did not come to its end"):
+            self.resumed(fled)
+
+    def test_a_version_that_is_named_can_be_deployed_over_it(self, fled):
+        fled.edit("ops.toml", '"continue"', '"rollback"')
+        self.failed(fled, session=vanishing("web2"))
+        fled.deploy("3", resume=True)
+        assert images(fled, "web1") == images(fled, "web2") == {"3"}
