@@ -1,5 +1,6 @@
 """Tasks on a deployed stack, as somebody types them; the servers are stand-ins."""
 
+import importlib
 import io
 import json
 import sys
@@ -52,7 +53,8 @@ def typing(monkeypatch, capsys):
             def __getitem__(self, name):
                 return self.hosts[name]
 
-        monkeypatch.setattr(sys.modules["ops.environments.environment"], "Fleet", Fleet)
+        # A function bears the name of the module.
+        monkeypatch.setattr(importlib.import_module("ops.environments.environment"), "Fleet", Fleet)
         monkeypatch.chdir(shop.folder)
 
         def run(*words, status=0):
