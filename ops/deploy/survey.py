@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from ops.config import Settings, stack_sources
 from ops.config.dotenv import compose_form
 from ops.engines.facts import HostFacts, host_queries, read_facts
 from ops.engines.release import Release
-from ops.engines.rendering import parse_rendered, render_command, sentinel
+from ops.engines.rendering import parse_rendered, render_command, sentinel, told_paths
 from ops.engines.services import services_of
 from ops.errors import ConfigError, FailedUnchanged, OpsError, gathered
 from ops.hosts import Host
@@ -112,10 +111,8 @@ def _render(settings: Settings, sources: list[tuple[str, bytes]], server: str, v
 
 def _failure(command: Command, text: str, name: str, *, rendering: bool) -> OpsError:
     if rendering:
-        # The server resolved them in a folder in memory, whose name tells the reader nothing.
-        told = re.sub(r"\S*/ops\.\w{6}/", "", text)
         return ConfigError(
-            f"docker compose refuses the compose files: {told}",
+            f"docker compose refuses the compose files: {told_paths(text)}",
             next_step="docker compose config   in the stack folder finds it too",
         )
     if "permission denied" in text.lower():

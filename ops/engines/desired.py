@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from posixpath import relpath
 from typing import Any
 
 from ops.config.models import Service, StackConfig
@@ -17,8 +18,16 @@ from ops.engines.layout import Layout
 from ops.engines.leaks import leaks
 from ops.engines.mounts import StackFolder, settle_file, settle_mounts
 from ops.engines.release import ProxySpec, ServiceSpec, config_hash, config_variable
-from ops.engines.rendering import put_back, sentinel_names
-from ops.engines.services import awaited_ends, grace, health_gate, holds, image_reference, replicas, services_of
+from ops.engines.rendering import put_back, sentinel_names, temporary_root
+from ops.engines.services import (
+    awaited_ends,
+    grace,
+    health_gate,
+    holds,
+    image_reference,
+    replicas,
+    services_of,
+)
 from ops.errors import ConfigError, OpsError
 
 __all__ = ["Desired", "desired", "image_reference", "services_of"]
@@ -161,6 +170,7 @@ def _strip(service: dict[str, Any]) -> None:
     # without it, a plain `docker compose up -d` in the release would recreate what has it.
     service.pop("depends_on", None)
     service.pop("build", None)
+    service.pop("develop", None)  # for `docker compose watch`, with paths of the machine that it runs on
     service.pop("pull_policy", None)
     for key in ("command", "entrypoint"):
         if service.get(key, "") is None:  # Compose writes what is not set as null
@@ -195,12 +205,13 @@ def _without_value(name: str, variables: set[str], values: Mapping[str, str]) ->
 
 def _stray_paths(model: Mapping[str, Any], folder: str) -> list[ConfigError]:
     text = json.dumps(model)
-    if folder not in text:
+    root = temporary_root(folder)
+    if root not in text:
         return []
-    at = text.index(folder)
-    shown = text[at : at + 120].split('"')[0].replace(folder, ".")
-    return [
-        ConfigError(
-            f"a path in the compose files leads to the stack folder where no path is expected: {shown}"
-        )
-    ]
+    at = text.index(root)
+    path = text[at:].split('"')[0]
+    where = "to the stack folder where no path is expected"
+    if not path.startswith(folder):
+        where = "out of the stack folder"
+    shown = path[:200].replace(folder, ".") if path.startswith(folder) else relpath(path, folder)
+    return [ConfigError(f"a path in the compose files leads {where}: {shown}")]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from posixpath import relpath
 from typing import Any
 
 from ops.config.settings import Settings
 from ops.engines.content import Content, follow, pack
 from ops.engines.layout import Layout
 from ops.engines.release import ProxySpec
+from ops.engines.rendering import temporary_root
 from ops.errors import ConfigError
 
 __all__ = ["Mount", "Settled", "StackFolder", "classify", "settle_file", "settle_mounts"]
@@ -41,6 +43,17 @@ class StackFolder:
             return None
         return path[len(self.resolved) :].strip("/") or "."
 
+    def strayed(self, path: str) -> str:
+        """Return a path that leads out of the stack folder as the compose files have it; empty for any other.
+
+        It is relative to the first compose file's folder, where relative paths of compose files start.
+        """
+        root = temporary_root(self.resolved)
+        if self.relative(path) is not None or not (path == root or path.startswith(root + "/")):
+            return ""
+        first = self.settings.compose_files[0].parent.relative_to(self.settings.folder).as_posix()
+        return relpath(path, f"{self.resolved}/{first}")
+
 
 @dataclass(frozen=True)
 class Settled:
@@ -55,8 +68,14 @@ def settle_mounts(name: str, service: dict[str, Any], stack: StackFolder) -> Set
     contents: dict[str, Content] = {}
     problems: list[ConfigError] = []
     for volume in service.get("volumes") or ():
-        relative = stack.relative(volume.get("source", ""))
-        if volume.get("type") != "bind" or relative is None:
+        if volume.get("type") != "bind":
+            continue
+        source = volume.get("source", "")
+        relative = stack.relative(source)
+        if written := stack.strayed(source):
+            problems.append(_outside(f"service {name} mounts {written}"))
+            volume["source"] = stack.layout.shared  # told once: no other check finds it again
+        if relative is None:
             continue
         try:
             mount = _place(name, volume, relative, stack)
@@ -90,9 +109,19 @@ def _place(name: str, volume: Mapping[str, Any], relative: str, stack: StackFold
     )
 
 
+def _outside(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what}, which is outside the stack folder: it is on no server",
+        next_step="move it into the stack folder (the one with ops.toml), or write the path that it has on the servers, from / on",
+    )
+
+
 def settle_file(what: str, definition: dict[str, Any], stack: StackFolder) -> Settled:
     """Turn the file of a config or secret from the stack folder into a path on the server, in place."""
     relative = stack.relative(definition["file"])
+    if written := stack.strayed(definition["file"]):
+        definition["file"] = stack.layout.shared
+        return Settled(problems=(_outside(f"{what} is the file {written}"),))
     if relative is None:
         return Settled()
     try:

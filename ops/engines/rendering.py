@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import posixpath
 import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from ops.commands.quoting import quote_all
 
 __all__ = [
     "COMPOSE",
+    "INSIDE",
     "parse_model",
     "parse_rendered",
     "put_back",
@@ -21,10 +23,16 @@ __all__ = [
     "sentinel",
     "sentinel_names",
     "tarball",
+    "temporary_root",
+    "told_paths",
 ]
 
 # The server's own login environment takes no part: what it exports would win over the release's .env.
 COMPOSE = 'env -i HOME="$HOME" PATH="$PATH" ${DOCKER_HOST:+DOCKER_HOST="$DOCKER_HOST"} ${XDG_RUNTIME_DIR:+XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR"} docker compose'
+
+# Where the stack folder stands in the temporary one: so many folders up, and a path from outside the stack is still
+# seen as one. Directly in /dev/shm, `../shared` would be /dev/shm/shared, as any path of the server.
+INSIDE = "/".join(["up"] * 15 + ["stack"])
 
 
 def sentinel(name: str) -> str:
@@ -83,8 +91,9 @@ def render_command(
     options += [part for name in files for part in ("-f", name)]
     script = (
         "umask 077; t=/dev/shm; [ -w $t ] || t=/tmp; d=$(mktemp -d $t/ops.XXXXXX) || exit 1; "
-        "trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM; cd \"$d\" && tar -xf - || exit 1; "
-        "printf '%s\\n' \"$d\"; "
+        "trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM; "
+        f's="$d"/{INSIDE}; mkdir -p "$s" && cd "$s" && tar -xf - || exit 1; '
+        "printf '%s\\n' \"$s\"; "
         f"{COMPOSE} --project-name {quote(project)} --env-file .ops-interpolation "
         f"{quote_all(options)} config --format json"
     )
@@ -97,6 +106,20 @@ def parse_rendered(text: str) -> tuple[str, Mapping[str, Any]]:
     """Read the answer of `render_command`: the folder that relative paths were resolved from, and the model."""
     folder, _, document = text.partition("\n")
     return folder, parse_model(document)
+
+
+def temporary_root(folder: str) -> str:
+    """Return the temporary folder that the folder of `parse_rendered` stands in."""
+    return folder.removesuffix(f"/{INSIDE}")
+
+
+def told_paths(text: str) -> str:
+    """Return what Compose says with paths relative to the stack folder: the temporary one's name tells nothing."""
+
+    def relative(found: re.Match[str]) -> str:
+        return posixpath.relpath(found[1] or ".", INSIDE)
+
+    return re.sub(r"""[^\s"'`]*/ops\.\w{6}/([^\s"'`]*)""", relative, text)
 
 
 def parse_model(document: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from ops.commands import Command, Result
 from ops.config import load, stack_sources
 from ops.config.closure import read_files
 from ops.config.dotenv import compose_form
+from ops.engines.layout import Layout
+from ops.engines.mounts import StackFolder
 from ops.engines.rendering import parse_rendered, render_command
 from ops.hosts.fake import FakeHost
 from ops.project.rendering import render_project
@@ -76,6 +78,15 @@ def test_a_deploy_reads_compose_files_in_a_subfolder_as_compose_does(settings, p
     assert result.ok, result.stderr
     folder, model = parse_rendered(result.stdout)
     assert relative(model, folder) == plain
+
+
+def test_a_path_beside_the_stack_folder_is_told_from_one_of_the_server(settings):
+    text = "services: {api: {image: a, volumes: ['../shared:/s', '/srv/shared:/t']}}\n"
+    result = run(render_command([("compose.yaml", text.encode())], ["compose.yaml"], (), "shop", ""))
+    folder, model = parse_rendered(result.stdout)
+    stack = StackFolder(folder, settings, Layout("/opt", "shop", "staging"), None)
+    sources = [volume["source"] for volume in model["services"]["api"]["volumes"]]
+    assert [bool(stack.strayed(source)) for source in sources] == [True, False]
 
 
 def test_a_build_reads_compose_files_in_a_subfolder_as_compose_does(settings, plain, tmp_path):

@@ -1,13 +1,14 @@
 """What one server shall run, from compose files as Compose resolved them."""
 
 import json
+from posixpath import normpath
 
 import pytest
 
 from ops.config import load
 from ops.engines.desired import desired, image_reference, services_of
 from ops.engines.layout import Layout
-from ops.engines.rendering import sentinel
+from ops.engines.rendering import INSIDE, sentinel
 
 FOLDER = "/dev/shm/ops.Ab12Cd"
 LAYOUT = Layout("/opt", "shop", "production")
@@ -380,6 +381,63 @@ def test_volumes_and_networks_that_no_service_of_this_server_uses_are_dropped(pa
 def test_a_path_of_the_stack_folder_where_none_is_expected_is_a_problem(stack):
     stack.service("api", environment={"HERE": f"{FOLDER}/x"})
     assert "./x" in str(stack.on().problems[0])
+
+
+class TestOutsideTheStackFolder:
+    """What is on no server is refused, in place of a path of the server that is spelled like it."""
+
+    DEEP = f"{FOLDER}/{INSIDE}"
+
+    def problems(self, stack):
+        goal = desired(
+            stack.settings,
+            "web1",
+            (self.DEEP, stack.model),
+            LAYOUT,
+            version="1",
+            pins={},
+            secret_values=stack.secrets,
+        )
+        return goal.problems
+
+    @pytest.mark.parametrize("written", ["../shared", "../../far/off", ".."])
+    def test_a_mount(self, stack, written):
+        source = normpath(f"{self.DEEP}/{written}")
+        stack.service("api", volumes=[{"type": "bind", "source": source, "target": "/x"}])
+        (problem,) = self.problems(stack)
+        assert str(problem).startswith(f"service api mounts {written}, which is outside the stack folder")
+        assert "or write the path that it has on the servers" in problem.next_step
+
+    def test_a_mount_is_told_as_a_compose_file_in_a_subfolder_has_it(self, stack):
+        stack.toml = 'files = ["compose/compose.yaml"]\n'
+        stack.write("compose/compose.yaml", "services: {}\n")
+        source = normpath(f"{self.DEEP}/../shared")
+        stack.service("api", volumes=[{"type": "bind", "source": source, "target": "/x"}])
+        assert str(self.problems(stack)[0]).startswith("service api mounts ../../shared, which is outside")
+
+    def test_the_file_of_a_secret(self, stack):
+        stack.model["secrets"] = {"key": {"file": normpath(f"{self.DEEP}/../key.pem")}}
+        stack.service("api", secrets=[{"source": "key"}])
+        (problem,) = self.problems(stack)
+        assert str(problem).startswith("secret key is the file ../key.pem, which is outside the stack folder")
+
+    def test_the_folder_behind_a_volume(self, stack):
+        device = normpath(f"{self.DEEP}/../data")
+        stack.model["volumes"] = {"data": {"name": "shop_data", "driver_opts": {"device": device}}}
+        stack.service("api", volumes=[{"type": "volume", "source": "data", "target": "/d"}])
+        (problem,) = self.problems(stack)
+        assert str(problem) == "a path in the compose files leads out of the stack folder: ../data"
+
+    @pytest.mark.parametrize("source", ["/srv/shared", "/dev/shm", "/tmp/x"])
+    def test_a_path_of_the_server_is_accepted(self, stack, source):
+        stack.service("api", volumes=[{"type": "bind", "source": source, "target": "/x"}])
+        assert self.problems(stack) == ()
+
+    @pytest.mark.parametrize("path", [".", "../api"])
+    def test_what_only_a_build_or_a_watch_reads_may_be_anywhere(self, stack, path):
+        where = normpath(f"{self.DEEP}/{path}")
+        stack.service("api", build={"context": where}, develop={"watch": [{"path": where}]})
+        assert self.problems(stack) == ()
 
 
 def test_the_file_of_a_compose_secret_travels_as_content(stack):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.engines.rendering import parse_rendered, render_command, sentinel
+from ops.engines.rendering import INSIDE, parse_rendered, render_command, sentinel, temporary_root, told_paths
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True)
 STAND_IN = re.compile(sentinel("([A-Za-z_][A-Za-z0-9_]*)"))
@@ -43,6 +43,26 @@ def test_compose_sees_the_files_and_the_values_below_the_folder_that_is_told(ren
     done = render('printf \'{"here": "%s", "files": "%s"}\' "$PWD" "$(find . -type f | sort | tr "\\n" " ")"')
     folder, model = parse_rendered(done.stdout.decode())
     assert model == {"here": folder, "files": "./.ops-interpolation ./compose.yaml ./deep/it's.env "}
+
+
+def test_what_stands_beside_the_stack_folder_is_still_in_the_temporary_one(render):
+    done = render("cd ../../.. && pwd | sed 's/.*/\"&\"/'")
+    folder, above = parse_rendered(done.stdout.decode())
+    assert above.startswith(temporary_root(folder) + "/")
+    assert temporary_root(folder).rpartition("/")[0] in ("/dev/shm", "/tmp")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("open /dev/shm/ops.Ab12Cd/{}/api.env: no such file", "open api.env: no such file"),
+        ('file "/tmp/ops.Ab12Cd/{}/a/b.yaml" is wrong', 'file "a/b.yaml" is wrong'),
+        ("env file /dev/shm/ops.Ab12Cd/{}/../api.env not found", "env file ../api.env not found"),
+        ("services.api: no such property", "services.api: no such property"),
+    ],
+)
+def test_paths_that_compose_complains_of_are_told_from_the_stack_folder_on(said, told):
+    assert told_paths(said.format(INSIDE).replace("/stack/..", "")) == told
 
 
 def test_compose_is_called_with_the_files_profiles_and_project(render):
