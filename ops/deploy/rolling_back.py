@@ -14,12 +14,13 @@ from ops.deploy.planning import secret_values
 from ops.deploy.rollout import Rollout, raise_all
 from ops.deploy.survey import Survey, current_release, survey
 from ops.deploy.undoing import undo
-from ops.deploy.wayback import go_back
+from ops.deploy.wayback import go_back, strangers
 from ops.engines.compose import dotenv_values
 from ops.engines.layout import Layout
 from ops.engines.release import Release
 from ops.engines.rendering import tarball
 from ops.errors import ConfigError, OpsError, UsageError, gathered
+from ops.gates.smoke import untrusted
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
@@ -153,6 +154,8 @@ def _half_switched(found: Survey) -> bool:
 def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
     run, settings = rollout.run, rollout.settings
     with during(run, Phase.CHECK):
+        if faults := untrusted(settings):
+            raise gathered(faults)
         rollout.surveys, state = _surveys(settings, run.reach, options)
         died = Holder.from_json(state.facts.holder) if state else None
         goal = _plan(rollout.surveys, options, died)
@@ -261,7 +264,8 @@ def _empty(rollout: Rollout, names: list[str]) -> None:
     def empty(host: Host) -> None:
         name = host.name
         rollout.touch(name)
-        go_back(rollout.settings, host, None, rollout.bench)
+        theirs = strangers(rollout.surveys[name].facts)
+        go_back(rollout.settings, host, None, rollout.bench, unmanaged=theirs)
         rollout.results[name] = Target("host", "changed", rollout.came_from.get(name), None)
 
     raise_all(each({name: rollout.run.hosts[name] for name in names}, empty))

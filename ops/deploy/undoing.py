@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ops.deploy.bundle import discard
 from ops.deploy.rollout import Rollout
-from ops.deploy.wayback import go_back
+from ops.deploy.wayback import go_back, strangers
 from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, Problem, RolledBack, Unreachable
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import each
@@ -105,7 +105,16 @@ def _rolled_back(
         return NeedsPerson(
             f"{cause}\nand the way back failed: {'; '.join(str(fault) for fault in faults)}",
             left_behind=f"servers {', '.join(sorted({fault.target or '?' for fault in faults}))} may stand between two releases",
-            next_step=f"inv deploy.status {where}\nonce they answer:\n{ways_on(run.action, where)}",
+            next_step="\n".join(
+                [
+                    *dict.fromkeys(
+                        fault.next_step
+                        for fault in faults
+                        if isinstance(fault, NeedsPerson) and fault.next_step
+                    ),
+                    f"inv deploy.status {where}\nonce they answer:\n{ways_on(run.action, where)}",
+                ]
+            ),
         )
     _remove_uploaded(rollout, cancellation)
     back_on = ", ".join(
@@ -145,9 +154,8 @@ def _go_back_everywhere(rollout: Rollout, cancellation: Cancellation) -> list[Op
 
     def back(host: Host) -> None:
         name = host.name
-        facts = rollout.surveys[name].facts
-        adopted = tuple(c.name for c in facts.containers if not c.config) if facts.current is None else ()
-        go_back(rollout.settings, host, rollout.came_from.get(name), bench, unmanaged=adopted)
+        theirs = strangers(rollout.surveys[name].facts)
+        go_back(rollout.settings, host, rollout.came_from.get(name), bench, unmanaged=theirs)
 
     answers = each({name: hosts[name] for name in rollout.touched if name not in run.lost}, back)
     for name, answer in answers.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 
 from ops.commands import Command, quote
@@ -10,7 +11,7 @@ from ops.deploy.commit import point_current
 from ops.deploy.planning import switch_for
 from ops.deploy.survey import Survey, layout_of
 from ops.engines.compose import down
-from ops.engines.facts import host_queries, read_facts
+from ops.engines.facts import Container, HostFacts, host_queries, read_facts
 from ops.engines.nginx import configuration_changed
 from ops.errors import NeedsPerson, OpsError
 from ops.hosts import Host
@@ -18,7 +19,7 @@ from ops.runs.execute import Workbench, execute
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
-__all__ = ["go_back", "look"]
+__all__ = ["go_back", "look", "strangers"]
 
 
 def look(settings: Settings, host: Host) -> Survey:
@@ -30,31 +31,44 @@ def look(settings: Settings, host: Host) -> Survey:
     return Survey(read_facts(tuple(result.stdout for result in results)), None)
 
 
+def strangers(facts: HostFacts) -> tuple[Container, ...]:
+    """Return the containers, on a server without a `current`, that no unfinished first release had started.
+
+    Plain Compose did, or releases that are not here: `base` was another, or somebody removed the folder or the link.
+    Image tags are set just before `current`; a release that has them has served.
+    """
+    if facts.current is not None:
+        return ()
+    served = {image.tag for image in facts.images if image.repository.startswith("opsbook/")}
+    unfinished = facts.releases.keys() - served
+    return tuple(
+        container
+        for container in facts.containers
+        # By its name alone: sudo hides by which of several paths a folder was entered.
+        if not container.config or posixpath.basename(container.working_dir) not in unfinished
+    )
+
+
 def go_back(
     settings: Settings,
     host: Host,
     target: str | None,
     bench: Workbench,
     *,
-    unmanaged: tuple[str, ...] = (),
+    unmanaged: tuple[Container, ...] = (),
     environment: Mapping[str, str] | None = None,
 ) -> str | None:
     """Bring a server to one of its releases, or, with None, to before its first one; return the release's id.
 
     Before the first release there was nothing: the containers go, volumes stay, `current` is not written. With
-    `unmanaged` (containers that plain Compose had started before) that cannot be restored: NeedsPerson. With
+    `unmanaged` (the `strangers` from before) that cannot be restored, and nothing is removed: NeedsPerson. With
     `environment` the release gets today's values: (variable: value) of secrets by name.
     """
     layout = layout_of(settings)
     survey = look(settings, host)
     if target is None:
         if unmanaged:
-            raise NeedsPerson(
-                f"the containers from before ({', '.join(unmanaged)}) were not started by Opsbook, so there is no release to go back to",
-                target=host.name,
-                left_behind="the new containers, with the old volumes",
-                next_step="start the old compose project again by hand, or mend and deploy again",
-            )
+            raise _nowhere(host.name, unmanaged)
         bench.reporter.step(host.name, "remove the containers of the failed first release")
         result = host.run(down(settings.project, volumes=False))
         bench.log.write(result.stdout + result.stderr, host.name)
@@ -84,3 +98,23 @@ def go_back(
         if not result.ok:
             raise OpsError(f"current could not be changed: {result.last_lines}", target=host.name)
     return target
+
+
+def _nowhere(server: str, unmanaged: tuple[Container, ...]) -> NeedsPerson:
+    ours = sorted({container.working_dir for container in unmanaged if container.config})
+    names = ", ".join(container.name for container in unmanaged)
+    if ours:
+        return NeedsPerson(
+            f"the containers from before ({names}) come from {', '.join(ours)}, and no release that served is known "
+            "here, so there is none to go back to",
+            target=server,
+            left_behind="what runs now, with its volumes",
+            next_step="was `base` changed, or a folder removed? put it back, then deploy the version that served; or "
+            "mend and deploy again",
+        )
+    return NeedsPerson(
+        f"the containers from before ({names}) were not started by Opsbook, so there is no release to go back to",
+        target=server,
+        left_behind="the new containers, with the old volumes",
+        next_step="start the old compose project again by hand, or mend and deploy again",
+    )

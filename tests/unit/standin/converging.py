@@ -37,7 +37,7 @@ def compose(docker: Docker, argv: list[str], cwd: Path) -> Answer:
         return _down(docker, options["--project-name"][0], volumes="--volumes" in words)
     model = read_release(cwd)
     if verb == "up":
-        return _up(docker, model, words)
+        return _up(docker, model, words, cwd)
     if verb == "run" and "--entrypoint" in words:  # a test of the proxy's configuration
         return OK
     if verb == "run":
@@ -61,7 +61,7 @@ def _down(docker: Docker, project: str, *, volumes: bool) -> Answer:
     return OK
 
 
-def _up(docker: Docker, model: dict[str, Any], words: list[str]) -> Answer:
+def _up(docker: Docker, model: dict[str, Any], words: list[str], folder: Path) -> Answer:
     scale, services, recreate = {}, [], "--no-recreate" not in words
     while words:
         word = words.pop(0)
@@ -73,7 +73,7 @@ def _up(docker: Docker, model: dict[str, Any], words: list[str]) -> Answer:
         elif not word.startswith("-"):
             services.append(word)
     for service in services:
-        definition = model["services"][service]
+        definition = {**model["services"][service], "folder": str(folder)}
         if docker.image(definition["image"]) is None:
             return 1, "", f"Error response from daemon: No such image: {definition['image']}"
         _made(docker, model, definition)
@@ -97,7 +97,11 @@ def _converge(
     recreate: bool,
 ) -> None:
     wanted = count if count is not None else int((definition.get("deploy") or {}).get("replicas", 1))
-    kept = {key: value for key, value in definition.items() if key not in ("deploy", "scale", "depends_on")}
+    kept = {
+        key: value
+        for key, value in definition.items()
+        if key not in ("deploy", "scale", "depends_on", "folder")
+    }
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
     present = [c for c in docker.of(service) if c.project == project]
     for container in present[wanted:]:
@@ -125,6 +129,7 @@ def _start(
         f"{LABEL}service": service,
         f"{LABEL}container-number": str(number),
         f"{LABEL}oneoff": "False",
+        f"{LABEL}project.working_dir": definition["folder"],
         **(definition.get("labels") or {}),
     }
     address = docker.next_address()
