@@ -69,7 +69,7 @@ def plan(
         for wish in wishes(settings, found.surveys, version.version)
         if wish.reference not in found.pins
     ]
-    told = [*settings.warnings, *warnings(found.surveys, time.time())]
+    told = [*settings.warnings, *warnings(settings, found.surveys, found.wanted, time.time())]
     # No registry is asked: a tag that serves already is taken to be what it was.
     pins = {**served_pins(found.asked), **found.pins}
     wanted = desires(settings, found.surveys, version.version, pins)
@@ -108,7 +108,8 @@ def _through_the_phases(rollout: Rollout, version: Version, options: DeployOptio
         found = examine(settings, run.reach, version, options.servers)
         rollout.surveys = found.surveys
         leaks = (text for goal in found.wanted.values() for text in goal.warnings)
-        for text in dict.fromkeys([*settings.warnings, *warnings(found.surveys, time.time()), *leaks]):
+        told = warnings(settings, found.surveys, found.wanted, time.time())
+        for text in dict.fromkeys([*settings.warnings, *told, *leaks]):
             run.warn(text)
     with during(run, Phase.LOCK):
         found = _take_lock(rollout, found, version, options)

@@ -10,6 +10,7 @@ from typing import Any
 from ops.config import Settings
 from ops.deploy.neighbours import neighbours
 from ops.deploy.survey import Survey
+from ops.engines.definitions import altered
 from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
 from ops.engines.once import why_once
@@ -42,14 +43,38 @@ def preflight(
     return list({(str(error), error.next_step): error for error in found}.values())
 
 
-def warnings(surveys: Mapping[str, Survey], operator_clock: float) -> list[str]:
+def warnings(
+    settings: Settings,
+    surveys: Mapping[str, Survey],
+    wanted: Mapping[str, Desired],
+    operator_clock: float,
+) -> list[str]:
     """Return what deserves a look although it forbids nothing."""
     found = []
     for name, survey in surveys.items():
+        if name in wanted:
+            found += _by_hand(settings, name, survey.facts, wanted[name])
         off = survey.facts.clock - operator_clock
         if abs(off) > CLOCK_OFF:
             found.append(
                 f"{name}: its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"
+            )
+    return found
+
+
+def _by_hand(settings: Settings, server: str, facts: HostFacts, plan: Desired) -> list[str]:
+    """What changed of networks and volumes since the release that serves, and no deploy brings about."""
+    import yaml
+
+    serving = yaml.safe_load(facts.compose_yaml) or {}
+    found = []
+    for kind, data in (("networks", ""), ("volumes", "save its data, ")):
+        for name, (real, keys) in altered(serving, plan.model, kind).items():
+            what = kind[:-1]
+            away = "" if what == "network" else f"docker volume rm {real}, "
+            found.append(
+                f"{server}: {what} {name} changed ({', '.join(keys)}), and Docker cannot change one in place: it stays "
+                f"as it is. To have it made anew: {data}inv stack.down {settings.options}, {away}then deploy again"
             )
     return found
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["definition_hash", "drop_unused", "secret_variables", "used_definitions"]
+__all__ = ["altered", "definition_hash", "drop_unused", "secret_variables", "used_definitions"]
 
 
 def used_definitions(
@@ -35,6 +35,25 @@ def definition_hash(service: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     kept = {key: value for key, value in service.items() if key not in ("depends_on", "profiles")}
     kept["deploy"] = {key: value for key, value in (kept.get("deploy") or {}).items() if key != "replicas"}
     return hashlib.sha256(json.dumps([kept, used], sort_keys=True).encode()).hexdigest()
+
+
+def altered(
+    before: Mapping[str, Any], after: Mapping[str, Any], kind: str
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Given two models, return the networks or volumes (`kind`) that both have and that differ.
+
+    By name in the compose files: the name that Docker knows in the first model, and the keys whose values differ. No
+    hash of a service has them, and Docker changes neither in place.
+    """
+    found = {}
+    for name, new in (after.get(kind) or {}).items():
+        old = (before.get(kind) or {}).get(name)
+        if name not in (before.get(kind) or {}) or (old or {}) == (new or {}):
+            continue
+        old, new = old or {}, new or {}
+        keys = tuple(sorted(key for key in {*old, *new} if old.get(key) != new.get(key)))
+        found[name] = old.get("name") or name, keys
+    return found
 
 
 def drop_unused(model: dict[str, Any]) -> None:

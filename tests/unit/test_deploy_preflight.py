@@ -6,6 +6,7 @@ from examples import PROXY, container, facts, spec
 from ops.config import load
 from ops.deploy.preflight import preflight, warnings
 from ops.deploy.survey import Survey
+from ops.engines.compose import compose_yaml
 from ops.engines.desired import Desired
 from ops.engines.facts import Bystander
 from ops.errors import ConfigError, FailedUnchanged
@@ -97,15 +98,71 @@ class TestMachine:
         assert str(error) == "web1: disk full: 100 MiB free at /var/lib/docker, 512 MiB are needed"
         assert "docker image prune" in error.next_step
 
-    def test_a_clock_that_is_off_is_a_warning(self):
+    def test_a_clock_that_is_off_is_a_warning(self, settings):
         surveys = {"web1": Survey(facts(clock=1000.0), None), "web2": Survey(facts(clock=1100.0), None)}
-        assert warnings(surveys, 1040.0) == [
+        assert warnings(settings(), surveys, {}, 1040.0) == [
             "web1: its clock is 40 s behind this machine's",
             "web2: its clock is 60 s ahead of this machine's",
         ]
 
-    def test_a_clock_that_is_a_little_off_is_not(self):
-        assert warnings({"web1": Survey(facts(clock=1000.0), None)}, 1029.0) == []
+    def test_a_clock_that_is_a_little_off_is_not(self, settings):
+        assert warnings(settings(), {"web1": Survey(facts(clock=1000.0), None)}, {}, 1029.0) == []
+
+
+class TestByHand:
+    """Networks and volumes that a compose file changes, and no deploy does."""
+
+    @pytest.fixture
+    def told(self, settings):
+        def told(before, after):
+            serving = facts(compose_yaml=compose_yaml({"services": {}, **before}, "shop-production"))
+            surveys, wanted = (
+                {"web1": Survey(serving, None)},
+                {"web1": Desired({"services": {}, **after}, {})},
+            )
+            return warnings(settings(), surveys, wanted, 0.0)
+
+        return told
+
+    @pytest.mark.parametrize(
+        ("change", "keys"),
+        [
+            ({"internal": True}, "internal"),
+            ({"driver_opts": {"com.docker.network.driver.mtu": "1400"}}, "driver_opts"),
+            ({"ipam": {"config": [{"subnet": "10.1.0.0/24"}]}, "name": "other"}, "ipam, name"),
+        ],
+    )
+    def test_a_network_is_told_with_what_makes_it_anew(self, told, change, keys):
+        before = {"name": "shop_default", "ipam": {}}
+        (warning,) = told({"networks": {"default": before}}, {"networks": {"default": before | change}})
+        assert warning.startswith(
+            f"web1: network default changed ({keys}), and Docker cannot change one in place"
+        )
+        assert ": inv stack.down --env production" in warning
+        assert warning.endswith(", then deploy again")
+
+    def test_a_volume_is_told_with_its_data_in_mind(self, told):
+        before = {"name": "shop_data"}
+        (warning,) = told(
+            {"volumes": {"data": before}}, {"volumes": {"data": before | {"driver_opts": {"type": "nfs"}}}}
+        )
+        assert "volume data changed (driver_opts)" in warning
+        assert "save its data, inv stack.down" in warning
+        assert "docker volume rm shop_data, then deploy again" in warning
+
+    def test_what_stayed_as_it_was_is_not_told(self, told):
+        same = {
+            "networks": {"default": {"name": "shop_default", "driver_opts": {"mtu": "1400", "x": "1e3"}}},
+            "volumes": {"data": None, "more": {"name": "m", "labels": {"a": "$$5"}}},
+        }
+        assert told(same, same) == []
+
+    def test_what_comes_or_goes_is_not_told(self, told):
+        assert told({"networks": {"old": {"name": "o"}}}, {"networks": {"new": {"name": "n"}}}) == []
+
+    def test_before_the_first_release_there_is_nothing_to_tell(self, settings):
+        wanted = {"web1": Desired({"services": {}, "networks": {"default": {"name": "n"}}}, {})}
+        assert warnings(settings(), {"web1": Survey(facts(), None)}, wanted, 0.0) == []
 
 
 class TestPorts:

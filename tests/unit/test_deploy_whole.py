@@ -200,6 +200,20 @@ class TestConfiguration:
         (proxy,) = single.web1.docker.of("nginx")
         assert any("gzip" in text for text in proxy.nginx.texts.values())
 
+    def test_a_network_that_changed_is_told_by_plan_and_deploy_and_recreates_nothing(self, single):
+        networks = "networks: {default: {internal: true}}\n\nvolumes:\n"
+        assert (
+            self.changed(single, lambda: single.edit("compose.yaml", "volumes:\n  data", networks + "  data"))
+            == set()
+        )
+        single.edit("compose.yaml", "internal: true", "attachable: true")
+        (told,) = single.deploy("1", environment="staging").warnings
+        (planned,) = plan(
+            single.settings("staging"), single.hosts(Session(), Interruption(), "staging"), Version("1")
+        ).warnings
+        assert told == planned
+        assert "network default changed (attachable" in told
+
     def test_more_replicas_leave_the_others_alone(self, single):
         before = ids(single, "web1", "web")
         single.edit("ops.toml", "replicas = 2", "replicas = 4")
