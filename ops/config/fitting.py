@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["misfits"]
 
+_VALUE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_.-]*")
 _BEFORE_THE_LOCK = (("before", "check"), ("after", "check"), ("before", "lock"))
 
 
@@ -56,6 +58,9 @@ def _services(config: StackConfig) -> Iterator[str]:
 
 def _hooks(config: StackConfig) -> Iterator[str]:
     for number, hook in enumerate(config.hooks):
+        for name, text in hook.environment.items():
+            if text.startswith("env:") and not _VALUE.fullmatch(text):
+                yield f'hooks[{number}].environment.{name}: "{text}" names no variable'
         if hook.where != "operator" and (hook.on, hook.phase) in _BEFORE_THE_LOCK:
             yield (
                 f"hooks[{number}]: {hook.on} {hook.phase} nothing runs on a server, since the lock is not taken yet: "

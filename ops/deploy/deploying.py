@@ -25,6 +25,7 @@ from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
 from ops.runs.acquiring import correct_holder, ended_in_between, take_lock
 from ops.runs.during import during
+from ops.runs.hooks import hooked
 from ops.runs.interruption import Interruption
 from ops.runs.lock import Holder
 from ops.runs.phases import Phase
@@ -120,14 +121,14 @@ def _through_the_phases(rollout: Rollout, version: Version, options: DeployOptio
     with during(run, Phase.UPLOAD):
         _upload(rollout, found)
     # Here the checks end and the changes begin.
-    if settings.config.backup_before_deploy:
+    if settings.config.backup_before_deploy or hooked(settings.config, Phase.BACKUP):
         with during(run, Phase.BACKUP):
-            if seams.backup is None:
-                raise FailedUnchanged("backup_before_deploy is set, and this stack has no backup configured")
-            run.log.write(seams.backup())
-    if settings.config.migrate is not None:
+            if settings.config.backup_before_deploy:
+                run.log.write(_backup(seams))
+    if settings.config.migrate is not None or hooked(settings.config, Phase.MIGRATE):
         with during(run, Phase.MIGRATE):
-            migrate(rollout)
+            if settings.config.migrate is not None:
+                migrate(rollout)
     with during(run, Phase.SWITCH):
         services = {name: tuple(goal.services) for name, goal in found.wanted.items()}
         rollout.switch(batches(settings, services, found.wanted))
@@ -136,6 +137,12 @@ def _through_the_phases(rollout: Rollout, version: Version, options: DeployOptio
     with during(run, Phase.COMMIT):
         rollout.commit()
     return "done"
+
+
+def _backup(seams: Seams) -> str:
+    if seams.backup is None:
+        raise FailedUnchanged("backup_before_deploy is set, and this stack has no backup configured")
+    return seams.backup()
 
 
 def _take_lock(rollout: Rollout, found: Examined, version: Version, options: DeployOptions) -> Examined:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops.commands import Command, quote
-from ops.config.models import Hook
+from ops.config.models import Hook, StackConfig
 from ops.config.values import Values
 from ops.errors import OpsError
 from ops.hosts import Cancellation, Cancelled, Host
@@ -18,11 +18,24 @@ from ops.hosts.failures import TimedOut
 from ops.runs.phases import Phase
 from ops.runs.run import Run
 
-__all__ = ["HookFailed", "fail_hooks", "hook_environment", "run_hooks", "run_on_host", "run_on_operator"]
+__all__ = [
+    "HookFailed",
+    "fail_hooks",
+    "hook_environment",
+    "hooked",
+    "run_hooks",
+    "run_on_host",
+    "run_on_operator",
+]
 
 
 class HookFailed(OpsError):
     """A hook ended with another status than 0, or took too long."""
+
+
+def hooked(config: StackConfig, phase: Phase) -> bool:
+    """Return whether a hook stands before or after a phase."""
+    return any(hook.on != "failure" and hook.phase == phase for hook in config.hooks)
 
 
 def run_hooks(run: Run, on: str, phase: Phase) -> None:
@@ -31,7 +44,7 @@ def run_hooks(run: Run, on: str, phase: Phase) -> None:
         if hook.on == on and hook.phase == phase:
             try:
                 _run_hook(run, hook, phase, run.interruption.cancellation)
-            except HookFailed as error:
+            except OpsError as error:
                 if hook.on_error == "fail":
                     raise
                 run.warn(str(error))
@@ -63,17 +76,20 @@ def run_on_operator(
 
     It is ended, with all it started, past its timeout or when the run is interrupted. Raises HookFailed.
     """
-    process = subprocess.Popen(
-        ["sh", "-c", hook.run],
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-        errors="replace",
-    )
+    try:
+        process = subprocess.Popen(
+            ["sh", "-c", hook.run],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+    except (OSError, ValueError) as error:  # no such folder any more, more values than fit, a NUL byte
+        raise HookFailed(f"hook {hook.run!r} cannot be started: {error}") from error
     deadline = time.monotonic() + hook.timeout
     output = ""
     while True:

@@ -85,6 +85,11 @@ class TestHooks:
         hook = f'[[hooks]]\non = "before"\nrun = "true"\nenvironment = {{ "{name}" = "x" }}\n'
         assert len(mistakes(hook + ANYTHING)) == 1
 
+    @pytest.mark.parametrize("text", ["env:", "env:a b", "env:1"])
+    def test_a_value_of_no_name_is_refused(self, mistakes, text):
+        hook = f'[[hooks]]\non = "before"\nrun = "true"\nenvironment = {{ A = "{text}" }}\n'
+        assert mistakes(hook + ANYTHING) == [f'hooks[0].environment.A: "{text}" names no variable']
+
 
 class TestRequests:
     """paths and names that cannot be sent"""
