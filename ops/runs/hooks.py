@@ -119,7 +119,9 @@ def run_on_host(
     The variables travel on stdin, as they may hold secrets. Raises HookFailed.
     """
     exports = "".join(f"export {name}={quote(value)}\n" for name, value in environment.items())
-    script = f'cd {quote(folder)} 2>/dev/null || cd {quote(otherwise)} || exit 1; eval "$(cat)"; {hook.run}'
+    place = f"cd {quote(folder)} 2>/dev/null || cd {quote(otherwise)} || exit 1"
+    # What a hook leaves running must not hold the fence's lock for ever: it does not get the descriptor.
+    script = f'{place}; eval "$(cat)"; (\n{hook.run}\n) 9>&-'
     try:
         result = host.run(
             Command(
