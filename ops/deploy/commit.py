@@ -1,4 +1,4 @@
-"""The last step on a server: the release becomes current, its images get names that pruning respects, old ones go."""
+"""The last steps on a server: the release becomes current, its images get names that pruning respects, old ones go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ops.engines.facts import HostFacts
 from ops.engines.layout import Layout
 from ops.engines.release import Release
 
-__all__ = ["commit", "image_tag", "kept", "point_current"]
+__all__ = ["commit", "image_tag", "kept", "point_current", "prune"]
 
 
 def image_tag(release: Release, service: str, identity: str | None = None) -> str:
@@ -31,19 +31,29 @@ def point_current(layout: Layout, release: str) -> str:
     return f"cd {quote(layout.root)} && ln -sfn {quote(f'releases/{release}')} .current.next && mv -T .current.next current"
 
 
-def commit(release: Release, layout: Layout, facts: HostFacts, keep: int) -> Command:
-    """Return the command that makes a release current, tags its images, and prunes what no kept release needs.
-
-    Pruning never fails a deploy. An image goes only when no kept release and no other stack's tag needs it.
-    """
-    known = {name: Release.from_json(text) for name, text in facts.releases.items()} | {release.id: release}
-    stay = kept(known, release.id, release.previous, keep)
+def commit(release: Release, layout: Layout) -> Command:
+    """Return the command that makes a release current and tags its images."""
     script = ""
     for name, spec in release.services.items():
         script += f"docker tag {quote(spec.pin)} {quote(image_tag(release, name))} || exit 1; "
     # Behind the tags: a run that dies in between must not leave a current release whose images a prune may take.
-    script += point_current(layout, release.id) + " || exit 1; "
+    script += point_current(layout, release.id)
+    return Command(
+        script, changes="current, image tags", timeout=120, title=f"current -> {release.id}; tag images"
+    )
+
+
+def prune(release: Release, layout: Layout, facts: HostFacts, keep: int) -> Command | None:
+    """Return the command that removes what no kept release needs, once a release is current; None where all stay.
+
+    An image goes only when no kept release and no other stack's tag needs it. What cannot be removed fails nothing.
+    """
+    known = {name: Release.from_json(text) for name, text in facts.releases.items()} | {release.id: release}
+    stay = kept(known, release.id, release.previous, keep)
     gone = sorted(known.keys() - stay)
+    if not gone:
+        return None
+    script = f"cd {quote(layout.root)} || exit 1; "
     needed_files = {digest for name in stay for digest in known[name].files}
     stale_files = sorted({digest for name in gone for digest in known[name].files} - needed_files)
     needed_pins = {spec.pin for name in stay for spec in known[name].services.values()}
@@ -66,5 +76,9 @@ def commit(release: Release, layout: Layout, facts: HostFacts, keep: int) -> Com
         )
     if stale_files:
         script += "rm -rf " + " ".join(quote(f"files/{digest}") for digest in stale_files) + "; "
-    shown = f"current -> {release.id}; tag images" + (f"; prune {len(gone)} old release(s)" if gone else "")
-    return Command(script + "true", changes="current, image tags", timeout=120, title=shown)
+    return Command(
+        script + "true",
+        changes="old releases and their images",
+        timeout=120,
+        title=f"prune {len(gone)} old release(s)",
+    )

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ops.config import Settings
-from ops.deploy.commit import commit
+from ops.deploy.commit import commit, prune
 from ops.deploy.planning import switch_for
 from ops.deploy.survey import Survey
 from ops.deploy.wayback import look
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import NeedsPerson, OpsError, Unreachable, gathered
+from ops.errors import Locked, NeedsPerson, OpsError, Unreachable, gathered
 from ops.gates.smoke import smoke
 from ops.hosts import Host
 from ops.hosts.fleet import each
@@ -87,12 +87,11 @@ class Rollout:
                     smoke(host, check, self.settings.folder, address, bench.cancellation)
 
     def commit(self) -> None:
-        """Make the releases current everywhere, tag their images, prune; raises what failed."""
-        keep = self.settings.config.keep_releases
+        """Make the releases current everywhere and tag their images, then prune; raises what failed but the pruning."""
 
         def mark(host: Host) -> None:
             name = host.name
-            command = commit(self.releases[name], self.run.layout, self.surveys[name].facts, keep)
+            command = commit(self.releases[name], self.run.layout)
             self.run.log.write(command.shown, name)
             result = host.run(command)
             if not result.ok:
@@ -100,6 +99,29 @@ class Rollout:
 
         hosts = self.run.hosts
         self._sort_out(each({name: hosts[name] for name in self.releases if name not in self.run.lost}, mark))
+        self._prune()
+
+    def _prune(self) -> None:
+        """The release serves by now: what cannot be removed, or takes too long, is a warning."""
+
+        def clear(host: Host) -> None:
+            name = host.name
+            keep = self.settings.config.keep_releases
+            command = prune(self.releases[name], self.run.layout, self.surveys[name].facts, keep)
+            if command is None:
+                return
+            self.run.log.write(command.shown, name)
+            result = host.run(command)
+            if not result.ok:
+                raise OpsError(result.last_lines or f"status {result.status}", target=name)
+
+        hosts = self.run.hosts
+        left = {name: hosts[name] for name in self.releases if name not in self.run.lost}
+        for name, answer in each(left, clear).items():
+            if isinstance(answer, Locked):
+                raise answer
+            if isinstance(answer, OpsError):
+                self.run.warn(f"{name}: old releases were not pruned: {answer.message}")
 
     def finish(self, event: str) -> Outcome:
         """End a run that came through; raises NeedsPerson when servers were lost on the way (`on_host_lost`)."""

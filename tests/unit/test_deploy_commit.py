@@ -7,10 +7,12 @@ from examples import facts, release, spec
 from shells import run
 from standin.docker import Docker
 from standin.images import Registry
+from standin.server import Session
 
 from ops.commands import quote
-from ops.deploy.commit import commit
+from ops.deploy.commit import commit, prune
 from ops.engines.layout import Layout
+from ops.hosts import ConnectionLost, TimedOut
 
 
 @pytest.fixture
@@ -34,7 +36,12 @@ def server(tmp_path, shell):
                 path.name: self.release(int(path.name[1:])).to_json()
                 for path in (self.root / "releases").iterdir()
             }
-            command = commit(self.release(number, **fields), self.layout, facts(releases=known), keep)
+            release = self.release(number, **fields)
+            result = self.run(commit(release, self.layout))
+            pruning = prune(release, self.layout, facts(releases=known), keep)
+            return self.run(pruning) if result.ok and pruning else result
+
+        def run(self, command):
             return run(
                 replace(command, script=f"PATH={quote(str(self.docker.pipe.bin))}:$PATH; {command.script}"),
                 shell,
@@ -118,3 +125,36 @@ def test_doing_it_twice_changes_nothing(server):
     before = server.left("releases"), server.left("files"), dict(server.docker.tags)
     assert server.commit(4).ok
     assert (server.left("releases"), server.left("files"), server.docker.tags) == before
+
+
+def test_where_all_releases_stay_nothing_is_asked_of_the_server(server):
+    known = {"r3": server.release(3).to_json()}
+    assert prune(server.release(4), server.layout, facts(releases=known), keep=2) is None
+
+
+class TestDeploy:
+    """Pruning is behind the deploy: what goes wrong there takes nothing back."""
+
+    @pytest.fixture
+    def full(self, single):
+        """Three releases are kept; the next deploy prunes one."""
+        for version in ("2", "3"):
+            single.deploy(version, environment="staging")
+        return single
+
+    @pytest.mark.parametrize(
+        "failure",
+        [TimedOut("no end after 120 s", target="web1"), ConnectionLost("gone", target="web1")],
+        ids=["too slow", "lost"],
+    )
+    def test_it_is_a_warning_and_the_release_serves(self, full, failure):
+        session = Session()
+
+        def fails():
+            raise failure
+
+        session.on("^prune", fails)
+        outcome = full.deploy("1", environment="staging", session=session)
+        assert full.current("web1", "staging") == outcome.release
+        assert outcome.warnings == (f"web1: old releases were not pruned: {failure.message}",)
+        assert full.journal("staging")[-1] == ("deploy", "done")
