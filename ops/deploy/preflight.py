@@ -14,7 +14,7 @@ from ops.engines.definitions import altered
 from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
 from ops.engines.once import why_once
-from ops.engines.release import Release
+from ops.engines.release import Release, ServiceSpec
 from ops.engines.services import services_of
 from ops.errors import ConfigError, FailedUnchanged, OpsError, UsageError
 
@@ -203,13 +203,40 @@ def _listens(ports: str, address: str, number: str, protocol: str) -> bool:
     return False
 
 
+LABEL = 63  # the longest name that DNS knows, Docker's own too
+
+
+def _not_behind_the_proxy(settings: Settings, spec: ServiceSpec, plan: Desired) -> str:
+    """Return why new containers of a service could not stand beside the old; empty where they can."""
+    definition = plan.model["services"][spec.name]
+    if spec.health.kind == "completed":
+        return "it runs once and ends"
+    for volume in definition.get("volumes") or ():
+        if volume.get("type") == "volume" and not volume.get("source"):
+            return f"what is in its anonymous volume {volume.get('target')} would be lost with each container"
+    if plan.proxy is None or plan.proxy.service not in plan.model["services"]:
+        return ""
+    proxy = plan.model["services"][plan.proxy.service]
+    if proxy.get("network_mode") == "host":
+        return (
+            f"the proxy {plan.proxy.service} is on the host's network, which does not know containers by name"
+        )
+    theirs, ours = (set(one.get("networks") or {}) for one in (proxy, definition))
+    if theirs and ours and not theirs & ours:
+        return f"it shares no network with the proxy {plan.proxy.service}"
+    name = f"{settings.project}-{spec.name}-9999"
+    if len(name) > LABEL:
+        return f"its containers' names ({name}) are longer than the {LABEL} characters that can be looked up"
+    return ""
+
+
 def _rolling(settings: Settings, name: str, plan: Desired) -> list[OpsError]:
     found: list[OpsError] = []
     for service, spec in plan.services.items():
         definition = plan.model["services"][service]
         reason = why_once(definition) if spec.replicas > 1 or spec.strategy == "rolling" else ""
-        if spec.strategy == "rolling" and spec.health.kind == "completed":
-            reason = "it runs once and ends"
+        if spec.strategy == "rolling" and not reason:
+            reason = _not_behind_the_proxy(settings, spec, plan)
         if reason:
             rolls = spec.strategy == "rolling"
             what = "cannot roll" if rolls else f"cannot have {spec.replicas} replicas"

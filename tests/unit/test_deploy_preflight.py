@@ -229,6 +229,10 @@ class TestRolling:
                 {"volumes": [{"type": "volume", "source": "data", "target": "/d"}]},
                 "two containers would write to the volume data",
             ),
+            (
+                {"volumes": [{"type": "volume", "target": "/d"}]},
+                "what is in its anonymous volume /d would be lost with each container",
+            ),
         ],
     )
     def test_it_is_refused_with_the_reason(self, findings, definition, reason):
@@ -255,6 +259,19 @@ class TestRolling:
     def test_several_replicas_need_the_same(self, findings):
         (error,) = findings((spec("api", replicas=2), {"container_name": "api"}))
         assert str(error).startswith("service api cannot have 2 replicas: ")
+
+    def test_it_needs_a_network_with_the_proxy(self, findings):
+        proxy = (spec("nginx"), {"networks": {"front": None}})
+        assert findings((self.ROLLS, {"networks": {"front": None, "back": None}}), proxy) == []
+        (error,) = findings((self.ROLLS, {"networks": {"back": None}}), proxy)
+        assert str(error) == "service api cannot roll: it shares no network with the proxy nginx"
+        (error,) = findings((self.ROLLS, {}), (spec("nginx"), {"network_mode": "host"}))
+        assert "the host's network" in str(error)
+
+    def test_its_containers_need_names_that_can_be_looked_up(self, findings):
+        long = spec("a" * 50, strategy="rolling")
+        (error,) = findings((long, {}), (spec("nginx"), {}))
+        assert "longer than the 63 characters" in str(error)
 
     def test_it_needs_the_proxy_on_its_server(self, findings):
         (error,) = findings((self.ROLLS, {}), proxy=None)
