@@ -87,7 +87,10 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
             containers = [c for c in found.facts.containers if c.service == spec.name]
             good = [c for c in containers if fits(spec, c)]
             other = len(containers) - len(good)
-            note = f"{other} container(s) not as the release says" if other else ""
+            sick = sum(c.health == "unhealthy" for c in good)
+            notes = [f"{other} container(s) not as the release says"] if other else []
+            notes += [f"{sick} container(s) that Docker calls unhealthy"] if sick else []
+            note = ", ".join(notes)
             health = ", ".join(sorted({c.health for c in containers if c.health})) or "-"
             health = spec.health.kind if spec.health.kind == "completed" else health
             services.append(ServiceStatus(spec.name, len(good), spec.replicas, spec.image, health, note))

@@ -86,6 +86,14 @@ def test_what_nobody_foresaw_leaves_masked_too(door, monkeypatch):
     assert "RuntimeError: the password is ***" in kept
 
 
+def test_status_tells_what_docker_calls_unhealthy(door):
+    door.shop.registry.images["shop/web:1"].behaviour.health = "unhealthy"
+    found = door.status()
+    (web,) = (one for one in found.servers["web1"].services if one.name == "web")
+    assert web.note == "2 container(s) that Docker calls unhealthy"
+    assert not found.agree
+
+
 def test_an_error_says_which_stack_and_environment_it_is_about(door):
     with pytest.raises(OpsError) as failure:
         door.rollback("no-such-release")
@@ -193,14 +201,6 @@ class TestUnlock:
         with dead(door.shop):
             door.shop.web1.age_lock("shop", "staging", 1)
             assert door.unlock(force=True) is not None
-        assert not door.shop.locked("staging")
-
-    def test_a_journal_that_takes_no_line_keeps_no_lock(self, door):
-        journal = door.shop.path("web1", "journal.jsonl", "staging")
-        with dead(door.shop):
-            journal.unlink()
-            journal.symlink_to("/dev/full")
-            assert door.unlock().version == "2"
         assert not door.shop.locked("staging")
 
     def test_without_a_lock_there_is_nothing_to_remove(self, door):
