@@ -1,8 +1,10 @@
 """Smoke checks through the proxy, and the request that they and the probes make."""
 
+import re
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,18 @@ def test_a_body_without_the_text_is_told(web):
     assert found(web, contains="version") == "the body lacks 'version'; it begins 'ok'"
 
 
+@pytest.mark.parity("D12")
+def test_an_answer_that_takes_too_long_is_told(web):
+    def answer(path):
+        time.sleep(0.06)  # the thing itself: an answer that takes its time
+        return 200, ""
+
+    web.answer = answer
+    fault = found(web, max_seconds=0.05)
+    assert fault.startswith("it took 0."), fault
+    assert fault.endswith("s, allowed are 0.05 s") or fault.startswith("no answer"), fault
+
+
 def test_no_answer_is_told():
     fault = check(FakeHost(), Smoke(), Path("/"), "web1.test")
     assert fault.startswith("no answer (")
@@ -66,13 +80,13 @@ def test_a_fresh_proxy_may_fail_twice(web, monkeypatch):
     answers = iter([502, 502, 200])
     web.answer = lambda path: (next(answers), "")
     monkeypatch.setattr(Cancellation, "wait", lambda self, seconds: None)
-    smoke(web_host(web, ("127.0.0.1", 80)), Smoke(), Path("/"), "web1.test", Cancellation())
+    smoke(publishing(web, "0.0.0.0:80->80/tcp"), Smoke(), Path("/"), "web1.test", Cancellation())
 
 
 def test_three_wrong_answers_fail(web, monkeypatch):
     web.answer = lambda path: (500, "")
     monkeypatch.setattr(Cancellation, "wait", lambda self, seconds: None)
-    host = web_host(web, ("127.0.0.1", 80))
+    host = publishing(web, "0.0.0.0:80->80/tcp")
     with pytest.raises(SmokeFailed, match="smoke check http://…:80/up: status 500"):
         smoke(host, Smoke(path="/up"), Path("/"), "web1.test", Cancellation())
     assert len(web.paths) == 3
@@ -83,7 +97,40 @@ def test_an_interrupt_ends_the_tries(web):
     cancellation = Cancellation()
     cancellation.cancel()
     with pytest.raises(Cancelled):
-        smoke(web_host(web, ("127.0.0.1", 80)), Smoke(), Path("/"), "web1.test", cancellation)
+        smoke(publishing(web, "0.0.0.0:80->80/tcp"), Smoke(), Path("/"), "web1.test", cancellation)
+
+
+@pytest.mark.parametrize(
+    ("ports", "at"),
+    [
+        ("10.0.0.1:80->8000/tcp", "10.0.0.1"),
+        ("10.0.0.2:8080->80/tcp\n\n443/tcp, 10.0.0.1:80->80/tcp", "10.0.0.1"),
+        ("10.0.0.3:80->80/udp, 10.0.0.1:79-81->79-81/tcp", "10.0.0.1"),
+        ("[fd00::1]:80->80/tcp", "fd00::1"),
+        ("fd00::1:80->80/tcp", "fd00::1"),
+        ("0.0.0.0:80->80/tcp, :::80->80/tcp", "127.0.0.1"),
+        ("[::]:80->80/tcp", "127.0.0.1"),
+        ("10.0.0.1:80->80/tcp, 127.0.0.1:80->80/tcp", "127.0.0.1"),
+        ("80/tcp", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_a_port_is_asked_where_it_is_published(web, ports, at):
+    host = publishing(web, ports, at)
+    smoke(host, Smoke(), Path("/"), "web1.test", Cancellation(), "shop-production")
+    assert web.hosts == ["web1.test"]
+    assert "label=com.docker.compose.project=shop-production" in host.scripts[0]
+
+
+def test_where_docker_does_not_answer_a_port_is_asked_as_ever(web):
+    host = web_host(web, ("127.0.0.1", 80)).expect(re.compile("^docker ps"), status=1)
+    smoke(host, Smoke(), Path("/"), "web1.test", Cancellation())
+    assert web.paths == ["/"]
+
+
+def publishing(web, ports, at="127.0.0.1"):
+    """Return a host whose containers publish ports, and that answers at one address alone."""
+    return web_host(web, (at, 80)).expect(re.compile("^docker ps"), stdout=f"{ports}\n")
 
 
 class Tunnel:
