@@ -12,7 +12,7 @@ from ops.config import Settings
 from ops.engines.compose import down, in_release
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import Interrupted, NeedsPerson, OpsError, gathered
+from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, gathered
 from ops.hosts import Cancelled, Host
 from ops.hosts.fleet import each
 from ops.outcomes import Outcome, Target
@@ -201,9 +201,10 @@ def _run(change: Change, action: str) -> Iterator[Run]:
             yield run
         except Cancelled:
             if run.stopped_by is not None:
+                failure = _told(run, run.stopped_by)
                 change.interruption.fresh()
-                finish(run, "failed", run.stopped_by.exit_code, str(run.stopped_by))
-                raise run.stopped_by from None
+                finish(run, "failed", failure.exit_code, str(failure))
+                raise failure from None
             number = change.interruption.number or 2
             interrupted = Interrupted(
                 f"{action} was interrupted in phase {run.phase}",
@@ -217,16 +218,17 @@ def _run(change: Change, action: str) -> Iterator[Run]:
         except Exception as caught:
             error = caught if isinstance(caught, OpsError) else run.unexpected(caught)
             change.interruption.fresh()
-            failure = (
-                _half_done(settings, error) if run.phase is Phase.SWITCH and error.exit_code == 1 else error
-            )
+            failure = _told(run, error)
             finish(run, "failed", failure.exit_code, str(failure))
             raise failure from caught
         finish(run, "done", 0)
 
 
-def _half_done(settings: Settings, error: OpsError) -> OpsError:
-    """A change that failed on its way is not taken back: a person decides."""
+def _told(run: Run, error: OpsError) -> OpsError:
+    """A change that failed on its way is not taken back: a person decides, unless another run has taken over."""
+    settings = run.settings
+    if run.phase is not Phase.SWITCH or error.exit_code == Locked.exit_code:
+        return error
     return NeedsPerson(
         error.message,
         target=error.target,

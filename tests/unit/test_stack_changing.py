@@ -2,12 +2,13 @@
 
 import os
 import signal
+import time
 
 import pytest
 from standin.server import Session
 
 from ops.deploy.status import status
-from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, UsageError
+from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, Unreachable, UsageError
 from ops.runs.interruption import Interruption
 from ops.stack.changing import bring_up, remove, restart, scale, take_down
 from ops.stack.looking import logs, processes
@@ -196,6 +197,51 @@ class TestRun:
         assert "daemon is away" in str(error)
         assert not shop.locked("staging")
         assert shop.journal("staging")[-1] == ("stack.restart", "failed")
+
+    def test_a_server_lost_in_the_middle_needs_a_person_too(self, pair):
+        session = Session()
+
+        def lost():
+            raise Unreachable("the connection broke", target="web2")
+
+        session.on("docker compose restart", lost, host="web2")
+        with pytest.raises(NeedsPerson) as failure:
+            pair.change(restart, ("web",), session=session)
+        assert (failure.value.exit_code, failure.value.target) == (4, "web2")
+        assert failure.value.left_behind == "what was done by then stays"
+        assert [server.docker.of("web")[0].starts for server in pair.servers.values()] == [2, 1]
+        assert not pair.locked()
+
+    def test_a_server_lost_before_any_change_is_unreachable(self, pair):
+        session = Session()
+
+        def lost():
+            raise Unreachable("no route", target="web2")
+
+        session.on("", lost, host="web2")
+        with pytest.raises(Unreachable):
+            pair.change(restart, (), session=session)
+
+    def test_a_state_host_lost_in_the_middle_needs_a_person(self, shop):
+        shop.edit(
+            "ops.toml",
+            "keep_releases = 3",
+            "keep_releases = 3\nlock = { heartbeat = 0.02, stale_after = 0.3 }",
+        )
+        lock = shop.path("web1", "locks/change", "staging")
+
+        def slow(docker, line):
+            lock.rename(lock.with_name("gone"))
+            time.sleep(1.0)
+
+        shop.web1.docker.breaks(r"compose .* restart", slow, times=1)
+        assert isinstance(fails(shop, restart, ("web",)), NeedsPerson)
+
+    def test_one_that_was_overtaken_changes_nothing_more(self, shop):
+        session = Session()
+        fence = shop.path("web1", "fence", "staging")
+        session.on("docker compose restart", lambda: fence.write_text("99 another\n"))
+        assert isinstance(fails(shop, restart, ("web",), session=session), Locked)
 
     def test_an_interrupt_ends_it_with_130(self, shop):
         session = Session()
