@@ -172,7 +172,7 @@ def plan_deploy(
 
 
 def batches(
-    settings: Settings, services: Mapping[str, Sequence[str]], wanted: Mapping[str, Desired]
+    settings: Settings, services: Mapping[str, Sequence[str]], wanted: Mapping[str, Desired | Release]
 ) -> tuple[tuple[str, ...], ...]:
     """Return the servers in groups that are switched together: those that others depend on first, then by `batch`."""
     needs: dict[str, set[str]] = {name: set() for name in services}

@@ -10,7 +10,7 @@ from ops.config import Settings
 from ops.config.dotenv import compose_form
 from ops.deploy.examine import chosen_servers, state_host_of
 from ops.deploy.images import pull_pins
-from ops.deploy.planning import secret_values
+from ops.deploy.planning import batches, secret_values
 from ops.deploy.rollout import Rollout, raise_all
 from ops.deploy.survey import Survey, current_release, survey
 from ops.deploy.undoing import undo
@@ -211,7 +211,8 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
         raise_all(each({name: run.hosts[name] for name in releases}, write))
     with during(run, Phase.SWITCH):
         _empty(rollout, emptied)
-        rollout.switch([tuple(releases)])
+        services = {name: tuple(release.services) for name, release in releases.items()}
+        rollout.switch(batches(settings, services, releases))
     with during(run, Phase.SMOKE):
         rollout.smoke()
     with during(run, Phase.COMMIT):
@@ -227,13 +228,15 @@ def _write_values(layout: Layout, release: Release, text: str, *, own: bool) -> 
     record = (".json.next", release.to_json().encode(), 0o644)
     if own:
         files = [record]
-        values = "{ [ ! -e .env.release ] || cp -p .env.release .env; }"
+        values = "{ [ ! -e .env.release ] || { cp -p .env.release .env.next && mv -f .env.next .env; }; }"
     else:
         files = [record, (".env.next", text.encode(), 0o600)]
         values = "mv -f .env.next .env"
     script = (
         f"umask 077; cd {folder} && "
-        "{ [ -e .env.release ] || { cp -p release.json .release.json && cp -p .env .env.release; }; } && "
+        # A copy that a full disk cuts off must not bear the name by which the next rollback takes it for whole.
+        "{ [ -e .env.release ] || { cp -p release.json .release.json && "
+        "cp -p .env .env.release.next && mv -f .env.release.next .env.release; }; } && "
         f"tar -xpf - && {values} && mv -f .json.next release.json"
     )
     return Command(

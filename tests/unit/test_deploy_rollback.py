@@ -1,8 +1,10 @@
 """Rollback: every server back to an earlier release of its own, with today's secrets."""
 
+from itertools import groupby
+
 import pytest
 from standin.server import Killed, Session
-from standin.stack import Listener
+from standin.stack import Listener, Shop
 
 from ops.deploy.resuming import unfinished_version
 from ops.deploy.rolling_back import RollbackOptions, rollback_plan
@@ -56,6 +58,27 @@ def shop(_twice, tmp_path):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def _two(tmp_path_factory):
+    shop = Shop(tmp_path_factory.mktemp("two"))
+    first, second = '"10.9.0.1"\nroles = ["web", "db"]', '"10.9.0.2"\nroles = ["web"]'
+    shop.edit("ops.toml", first, first.replace(', "db"', ""))
+    shop.edit("ops.toml", second, second.replace("]", ', "db"]'))
+    shop.deploy("1")
+    shop.deploy("2")
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def shop_of_two(_two, tmp_path):
+    """Two servers with version 2, and version 1 before it; the database is on the second."""
+    made = _two.copy_to(tmp_path)
+    made.write("ops.toml", (_two.folder / "ops.toml").read_text())
+    yield made
+    made.close()
+
+
 def back(shop, **options):
     return shop.rollback(environment="staging", **options)
 
@@ -81,6 +104,23 @@ def test_every_server_goes_to_a_release_of_its_own(pair):
     pair.rollback()
     assert pair.current("web1") == pair.current("web2") == first
     assert images(pair, "web1") == images(pair, "web2") == {"1"}
+
+
+@pytest.mark.parametrize("batch", ["1", '"100%"'])
+def test_it_goes_by_batches_and_dependencies_as_a_deploy_does(shop_of_two, batch):
+    shop_of_two.edit("ops.toml", "keep_releases = 3", f"keep_releases = 3\nbatch = {batch}")
+    listener = Listener()
+    shop_of_two.rollback(listener=listener)
+    assert [host for host, _ in groupby(host for host, _ in listener.steps)] == ["web2", "web1"]
+
+
+def test_where_one_batch_fails_the_next_is_not_touched(shop_of_two):
+    shop_of_two.registry.images["shop/web:1"].behaviour.crash = 3
+    before = [c.id for c in shop_of_two.web1.docker.containers]
+    with pytest.raises(RolledBack) as failure:
+        shop_of_two.rollback()
+    assert set(failure.value.outcome.targets) == {"web2"}
+    assert [c.id for c in shop_of_two.web1.docker.containers] == before
 
 
 def test_servers_that_had_different_releases_go_each_to_its_own(pair):
@@ -180,6 +220,17 @@ class TestSecrets:
         back(changed, to=changed.first, release_secrets=True)
         assert password(changed, "web") == {"correct horse"}
         assert looked(changed).agree
+
+    def test_a_copy_of_them_that_a_full_disk_cut_off_is_not_taken_for_whole(self, changed):
+        cut = changed.web1.docker.pipe.bin / "cp"
+        cut.write_text('#!/bin/sh\nfor last; do :; done\nhead -c 9 "$2" > "$last"\n[ "${2#.env}" = "$2" ]\n')
+        cut.chmod(0o755)
+        assert refused(changed, to=changed.first).exit_code == 1
+        cut.unlink()
+        back(changed, to=changed.first)
+        back(changed, to=changed.second)
+        back(changed, to=changed.first, release_secrets=True)
+        assert password(changed, "web") == {"correct horse"}
 
     def test_a_secret_that_the_old_release_needs_must_have_a_value(self, changed):
         changed.edit("ops.toml", 'required = ["DB_PASSWORD"]', 'required = ["OTHER"]')
