@@ -206,7 +206,6 @@ def test_a_pushed_image_bears_version_and_title_where_a_server_pulls_it(shop):
 def test_the_commit_stands_in_the_labels_and_names_the_version(shop):
     stack = shop(registry=True)
     stack.edit("ops.toml", lambda text: text.replace('version = "1.0"', 'version = "git"'))
-    (stack.folder / ".gitignore").write_text(".ops/\n")
     for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "first")):
         identity = ("-c", "user.name=ops", "-c", "user.email=ops@example.org")
         subprocess.run(["git", *identity, *words], cwd=stack.folder, check=True)
