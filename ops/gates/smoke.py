@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from pathlib import Path
 
+from ops.commands import Command, quote
 from ops.config import Settings
 from ops.config.models import Smoke
 from ops.errors import ConfigError, OpsError
@@ -14,6 +16,7 @@ from ops.hosts import Cancellation, Host
 
 __all__ = ["SmokeFailed", "check", "smoke", "untrusted"]
 
+LOOPBACK = "127.0.0.1"
 TRIES = 3  # a fresh proxy may refuse the first connection; a broken release refuses them all
 
 
@@ -21,16 +24,19 @@ class SmokeFailed(OpsError):
     """An answer through the proxy was not the one expected."""
 
 
-def smoke(host: Host, check_: Smoke, folder: Path, address: str, cancellation: Cancellation) -> None:
+def smoke(
+    host: Host, check_: Smoke, folder: Path, address: str, cancellation: Cancellation, project: str = ""
+) -> None:
     """Run one check on one server, at most three times in about a second.
 
+    It goes to where containers of the `project` publish the port (without one: containers of any stack of Opsbook).
     Raises SmokeFailed with what was asked, what came, and what was expected.
     """
-    fault = ""
+    fault, at = "", _published_at(host, check_.port, project)
     for attempt in range(TRIES):
         if attempt:
             cancellation.wait(0.5)
-        found = check(host, check_, folder, address)
+        found = check(host, check_, folder, address, at)
         if found is None:
             return
         fault = found
@@ -39,13 +45,16 @@ def smoke(host: Host, check_: Smoke, folder: Path, address: str, cancellation: C
     )
 
 
-def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
-    """Make one request; return None when the answer is the one expected, else the difference."""
+def check(host: Host, check_: Smoke, folder: Path, address: str, at: str = LOOPBACK) -> str | None:
+    """Make one request; return None when the answer is the one expected, else the difference.
+
+    `address` is the server's own, for the Host header; `at` is where it is asked, from the server itself.
+    """
     try:
         tls = _context(check_, folder) if check_.scheme == "https" else None
         answer = request(
             host,
-            "127.0.0.1",
+            at,
             check_.port,
             check_.path,
             name=check_.host or address,
@@ -61,6 +70,24 @@ def check(host: Host, check_: Smoke, folder: Path, address: str) -> str | None:
     if answer.seconds > check_.max_seconds:
         return f"it took {answer.seconds:.2f} s, allowed are {check_.max_seconds:g} s"
     return None
+
+
+def _published_at(host: Host, port: int, project: str) -> str:
+    """Return the address of the server that a port is published at: 127.0.0.1 where it is among them, or none is known."""
+    label = f"com.docker.compose.project={project}" if project else "ops.stack"
+    result = host.run(
+        Command(
+            f"docker ps --filter {quote(f'label={label}')} --format '{{{{.Ports}}}}'",
+            timeout=20,
+            title="docker ps: where the port is published",
+        )
+    )
+    found = []
+    for part in re.split(r", |\n", result.stdout):
+        match = re.match(r"(.+):(\d+)(?:-(\d+))?->.*/tcp$", part)
+        if match and int(match[2]) <= port <= int(match[3] or match[2]):
+            found.append(match[1].strip("[]"))
+    return LOOPBACK if not found or {"0.0.0.0", "::", LOOPBACK} & {*found} else found[0]
 
 
 def untrusted(settings: Settings) -> list[ConfigError]:

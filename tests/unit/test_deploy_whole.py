@@ -228,6 +228,16 @@ class TestConfiguration:
         assert single.web1.docker.harm == []
 
 
+class TestSmoke:
+    """Requests as the users make them."""
+
+    @pytest.mark.parametrize("published", ["80:80", "10.9.0.1:80:80"])
+    def test_the_proxy_is_asked_at_the_address_that_it_is_published_at(self, single, published):
+        single.edit("compose.yaml", '"80:80"', f'"{published}"')
+        single.edit("ops.toml", "[services.nginx]", '[[smoke]]\ncontains = "version 2"\n\n[services.nginx]')
+        assert single.deploy("2", environment="staging").targets["web1"].result == "changed"
+
+
 class TestSecrets:
     """Values of secrets reach stdin and 0600 files only."""
 

@@ -41,6 +41,11 @@ class Container:
     def config(self) -> str:
         return self.labels.get("ops.config", "")
 
+    def publishes(self, address: str, port: int) -> bool:
+        """Return whether a port of the server at an address leads to it."""
+        ports = [p for p in self.definition.get("ports") or () if str(p.get("published")) == str(port)]
+        return self.running and any(p.get("host_ip", address) == address for p in ports)
+
     @property
     def ports(self) -> str:
         found = [p for p in self.definition.get("ports") or () if p.get("published")]

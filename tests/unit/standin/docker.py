@@ -110,9 +110,9 @@ class Docker:
     def answer_of(self, address: str, port: int) -> tuple[int, str] | None:
         """Return (status, body) of a request; None where nobody listens."""
         with self._lock:
-            if address == "127.0.0.1":
-                return self._through_the_proxy()
             for container in self.containers:
+                if container.nginx is not None and container.publishes(address, port):
+                    return self._through_the_proxy()
                 if container.address == address and container.running:
                     return container.image.behaviour.status, f"version {container.image.tag}"
         return None
@@ -166,7 +166,9 @@ class Docker:
                 found = [c for c in found if c.state == value]
             else:
                 label, _, wanted = value.partition("=")
-                found = [c for c in found if c.labels.get(label) == wanted]
+                found = [
+                    c for c in found if label in c.labels and c.labels[label] == (wanted or c.labels[label])
+                ]
         if "--format" not in argv:
             return 0, "".join(f"{c.id}\n" for c in found), ""
         template = argv[argv.index("--format") + 1]
