@@ -31,6 +31,7 @@ class Chain:
 
     def __init__(self) -> None:
         self._connections: list[fabric.Connection] = []
+        self._heard: list[HeardSocket] = []
         self._watches: list[Watch] = []
         self.lost = ""
 
@@ -44,11 +45,14 @@ class Chain:
     @property
     def active(self) -> bool:
         """True while the connection stands."""
-        return all(connection.is_connected for connection in self._connections)
+        return all(connection.is_connected for connection in self._connections) and not any(
+            heard.ended for heard in self._heard
+        )
 
     def add(self, connection: fabric.Connection, heard: HeardSocket, silence: float, shown: str) -> None:
         """Take over the next hop and watch it."""
         self._connections.append(connection)
+        self._heard.append(heard)
         self._watches.append(
             Watch(heard, self.transport, silence, partial(self._fell_silent, shown, silence))
         )
@@ -195,9 +199,13 @@ def _unreachable(name: str, tried: Sequence[Endpoint], error: Exception) -> Unre
             "the jump host forbids forwarding",
             "set AllowTcpForwarding yes in the jump host's sshd_config",
         )
-    elif isinstance(error, TimeoutError) or str(error).startswith(("No existing session", "Timeout opening")):
+    elif (
+        isinstance(error, TimeoutError)
+        or (isinstance(error, paramiko.SSHException) and isinstance(error.__context__, TimeoutError))
+        or str(error).startswith(("No existing session", "Timeout opening"))
+    ):
         why = f"no answer within {CONNECT:g} s"
-    elif isinstance(error, EOFError):
+    elif isinstance(error, EOFError) or isinstance(error.__context__, (EOFError, ConnectionError)):
         why = "the server closed the connection during the handshake"
     else:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -17,6 +17,8 @@ from ops.hosts.route import Endpoint
 
 __all__ = ["KeyAuthentication", "NotAuthenticated"]
 
+_LIST = 5.0  # seconds for an agent to name its keys
+_SIGN = 15.0  # seconds for it to sign: a person may have to touch the key, and the server waits meanwhile
 _CLASSES = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
@@ -50,11 +52,22 @@ class KeyAuthentication(paramiko.AuthStrategy):  # type: ignore[name-defined,mis
                         f"the server takes no keys for {user}, only {', '.join(error.allowed_types)}",
                         "allow PubkeyAuthentication on the server",
                     ) from error
-                except paramiko.AuthenticationException:
-                    self._notes.append(f"{label}: not accepted")
-                    if not transport.is_active():
+                except paramiko.AuthenticationException as error:
+                    if "timeout" in str(error):  # so paramiko puts it
+                        raise NotAuthenticated(
+                            f"no answer to {label} within {transport.auth_timeout:g} s",
+                            "try again once the server is less busy",
+                        ) from error
+                    closed = "transport shut down" in str(error) or not transport.is_active()
+                    self._notes.append(f"{label}: {'the server hung up' if closed else 'not accepted'}")
+                    if closed:
                         break
                     continue
+                except TimeoutError as error:  # the server's silence is told otherwise
+                    raise NotAuthenticated(
+                        f"the agent did not sign with {label} within {_SIGN:g} s",
+                        "look at the agent: ssh-add -l",
+                    ) from error
                 if not more:
                     return
                 raise NotAuthenticated(
@@ -69,6 +82,8 @@ class KeyAuthentication(paramiko.AuthStrategy):  # type: ignore[name-defined,mis
         raise NotAuthenticated(f"no key was accepted for {user} ({tried})", self._next_step or step)
 
     def _candidates(self, agent: _Agent) -> Iterator[tuple[str, paramiko.PKey]]:
+        if agent.silent:
+            self._notes.append("the agent did not answer")
         held = {key.asbytes(): key for key in agent.get_keys()}
         if self._endpoint.key_text:
             key = self._read("the key from the environment", self._endpoint.key_text)
@@ -113,13 +128,16 @@ class _Agent(AgentSSH):
 
     def __init__(self, path: str) -> None:
         super().__init__()
+        self.silent = False
         if path:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(5)
+            connection.settimeout(_LIST)
             try:
                 connection.connect(path)
                 self._connect(connection)  # type: ignore[attr-defined]  # as paramiko.Agent does
-            except (OSError, paramiko.SSHException):
+                connection.settimeout(_SIGN)
+            except (OSError, paramiko.SSHException) as error:
+                self.silent = isinstance(error, TimeoutError)
                 connection.close()
 
     def close(self) -> None:

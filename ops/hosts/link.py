@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TypeVar
 
 import paramiko
@@ -25,7 +26,8 @@ from ops.hosts.waiting import acquire, waited
 __all__ = ["Link"]
 
 T = TypeVar("T")
-_SESSION_RETRY = 10.0  # seconds: sshd counts a session until its shell has ended
+_SESSION_RETRY = 20.0  # seconds: sshd counts a session until its shell has ended, killed where it has to be
+_BROKEN = (OSError, EOFError, paramiko.SSHException)
 
 
 class Link:
@@ -73,8 +75,13 @@ class Link:
         """Give a process that executes `line`, in one of the slots."""
         acquire(self._slots, cancellation)
         try:
-            with self._execute(self.chain(cancellation), line, cancellation) as process:
-                yield process
+            chain, channel = self._granted(lambda chain: open_channel(chain, line), cancellation)
+            try:
+                yield ChannelProcess(channel, chain)
+                if self._tight:  # the slot is of use to others once sshd has seen this session's end
+                    channel.status_event.wait(1.0)
+            finally:
+                close_channel(channel)
         finally:
             self._slots.release()
 
@@ -86,31 +93,31 @@ class Link:
             raise ConnectionLost(
                 chain.lost if chain and chain.lost else "the connection is gone", target=self.name
             )
-        try:
-            channel = waited(lambda: open_channel(chain, line), cancellation, close_channel)
-        except paramiko.ChannelException:
-            own = waited(self._dial, cancellation, Chain.close)
+        with ExitStack() as opened:
             try:
-                with self._execute(own, line, cancellation) as process:
-                    yield process
-            finally:
-                own.close()
-            return
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise ConnectionLost(chain.lost or f"the connection broke ({error})", target=self.name) from error
-        try:
+                channel = waited(partial(open_channel, chain, line), cancellation, close_channel)
+            except paramiko.ChannelException:
+                chain = waited(self._dial, cancellation, Chain.close)
+                opened.callback(chain.close)
+                try:
+                    channel = self._insisted(partial(open_channel, chain, line), cancellation)
+                except _BROKEN as error:
+                    raise self._failure(chain, error) from error
+            except _BROKEN as error:
+                raise self._failure(chain, error) from error
+            opened.callback(close_channel, channel)
             yield ChannelProcess(channel, chain)
-        finally:
-            close_channel(channel)
 
     @contextmanager
     def terminal_channel(self, cancellation: Cancellation) -> Iterator[paramiko.Channel]:
         """Give an open session channel, in one of the slots, on which nothing runs yet."""
         acquire(self._slots, cancellation)
         try:
-            channel = self.asked(lambda chain: chain.transport.open_session(), cancellation, close_channel)
+            chain, channel = self._granted(lambda chain: chain.transport.open_session(), cancellation)
             try:
                 yield channel
+            except (EOFError, paramiko.SSHException) as error:
+                raise self._failure(chain, error) from error
             finally:
                 close_channel(channel)
         finally:
@@ -124,21 +131,34 @@ class Link:
         self._count()
         try:
             return waited(lambda: work(chain), cancellation, discard)
-        except (EOFError, paramiko.SSHException) as error:
+        except _BROKEN as error:
             if chain.active:
                 raise
-            raise ConnectionLost(chain.lost or f"the connection broke ({error})", target=self.name) from error
+            raise self._failure(chain, error) from error
 
-    @contextmanager
-    def _execute(self, chain: Chain, line: str, cancellation: Cancellation) -> Iterator[Process]:
+    def _granted(
+        self, work: Callable[[Chain], paramiko.Channel], cancellation: Cancellation
+    ) -> tuple[Chain, paramiko.Channel]:
+        """Return the session that `work` opens, and the connection it is on."""
+        chain = self.chain(cancellation)
+        try:
+            return chain, self._insisted(partial(work, chain), cancellation)
+        except _BROKEN as error:
+            if chain.active or chain.lost:
+                raise self._failure(chain, error) from error
+        chain = self.chain(cancellation)  # the other had died idle: nothing was executed yet
+        try:
+            return chain, self._insisted(partial(work, chain), cancellation)
+        except _BROKEN as error:
+            raise self._failure(chain, error) from error
+
+    def _insisted(self, work: Callable[[], paramiko.Channel], cancellation: Cancellation) -> paramiko.Channel:
+        """Return the session that `work` opens, tried again while sshd grants none; raises what paramiko raises."""
         self._count()
         deadline = time.monotonic() + _SESSION_RETRY
-        fresh = False
         while True:
             try:
-                at = chain
-                channel = waited(lambda: open_channel(at, line), cancellation, close_channel)  # noqa: B023, done before `at` moves
-                break
+                return waited(work, cancellation, close_channel)
             except paramiko.ChannelException as error:
                 self._tight = True
                 if time.monotonic() > deadline:
@@ -147,21 +167,14 @@ class Link:
                         target=self.name,
                         next_step="raise MaxSessions in its sshd_config (2 are enough)",
                     ) from error
-                cancellation.wait(0.05)
-            except (OSError, EOFError, paramiko.SSHException) as error:
-                if chain.active or chain.lost or fresh or chain is not self._chain:
-                    raise ConnectionLost(
-                        chain.lost or f"the connection broke ({error})", target=self.name
-                    ) from error
-                chain, fresh = self.chain(cancellation), True  # it had died idle: nothing was executed yet
-        try:
-            yield ChannelProcess(channel, chain)
-            if (
-                self._tight
-            ):  # sshd grants few sessions: the slot is free for others once it has seen this one's end
-                channel.status_event.wait(1.0)
-        finally:
-            close_channel(channel)
+            cancellation.wait(0.05)
+
+    def _failure(self, chain: Chain, error: Exception) -> Unreachable:
+        if chain.active and not chain.lost:
+            return Unreachable(f"sshd starts no shell: {error}", target=self.name)
+        return ConnectionLost(
+            chain.lost or f"the connection broke ({str(error) or 'the server closed it'})", target=self.name
+        )
 
     def _count(self) -> None:
         with self._counting:

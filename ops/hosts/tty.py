@@ -10,7 +10,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import paramiko
@@ -20,6 +20,7 @@ from ops.hosts.cancellation import Cancellation
 __all__ = ["converse", "is_terminal"]
 
 _PIECE = 65536
+_GONE = (OSError, EOFError, paramiko.SSHException)
 
 
 def is_terminal() -> bool:
@@ -53,12 +54,13 @@ def converse(channel: paramiko.Channel, line: str, cancellation: Cancellation) -
 
 
 def _send(channel: paramiko.Channel, data: bytes) -> None:
-    if not data:
-        channel.shutdown_write()
-        return
-    channel.settimeout(None)
-    channel.sendall(data)
-    channel.settimeout(0.0)
+    with suppress(*_GONE):  # what comes from it tells the rest
+        if not data:
+            channel.shutdown_write()
+            return
+        channel.settimeout(None)
+        channel.sendall(data)
+        channel.settimeout(0.0)
 
 
 def _write(target: int, data: bytes) -> None:
@@ -80,7 +82,8 @@ def _raw(descriptor: int) -> Iterator[None]:
 def _window_changes(channel: paramiko.Channel) -> Iterator[None]:
     def changed(number: int, frame: FrameType | None) -> None:
         size = shutil.get_terminal_size()
-        channel.resize_pty(size.columns, size.lines)
+        with suppress(*_GONE):
+            channel.resize_pty(size.columns, size.lines)
 
     try:
         before = signal.signal(signal.SIGWINCH, changed)

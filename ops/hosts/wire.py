@@ -9,8 +9,8 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import paramiko
@@ -24,23 +24,44 @@ _WINDOW = 4 * 1024 * 1024
 
 
 class HeardSocket:
-    """A socket or channel that counts what it received."""
+    """A socket or channel that counts what it received; `ended` is True once nothing more can come.
+
+    Paramiko lets a sender fail, and wakes all that waits, before it calls the connection inactive: its word comes too
+    late to tell a connection that broke from a channel that was refused.
+    """
 
     def __init__(self, inner: socket.socket | paramiko.Channel | paramiko.ProxyCommand) -> None:
         self._inner = inner
         self.received = 0
+        self.ended = False
 
     def recv(self, size: int) -> bytes:
-        data = self._inner.recv(size)
+        with self._noting_the_end():
+            data = self._inner.recv(size)
         self.received += len(data)
+        self.ended = self.ended or not data
         return data
+
+    def send(self, data: bytes) -> int:
+        with self._noting_the_end():
+            return self._inner.send(data)
+
+    @contextmanager
+    def _noting_the_end(self) -> Iterator[None]:
+        try:
+            yield
+        except (TimeoutError, BlockingIOError):
+            raise
+        except (OSError, paramiko.SSHException):
+            self.ended = True
+            raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
 class ProbedTransport(paramiko.Transport):
-    """A transport that can ask for a sign of life without mixing up the answers to other global requests."""
+    """A transport that mixes up no answers: of its probes, of global requests, of channels that are refused at once."""
 
     def __init__(
         self, sock: Any, disabled_algorithms: Any = None, *, key_types: tuple[str, ...] = ()
@@ -50,6 +71,8 @@ class ProbedTransport(paramiko.Transport):
         self._asking = threading.Lock()
         self._request = threading.Lock()
         self._busy = False
+        self._opening = threading.local()
+        self._refusals: dict[int, paramiko.ChannelException] = {}
         options = self.get_security_options()
         options.kex = _prefer(_KEX, tuple(options.kex))
         options.ciphers = _prefer(_CIPHERS, tuple(options.ciphers))
@@ -80,6 +103,33 @@ class ProbedTransport(paramiko.Transport):
                 return super().global_request(kind, data, wait)
             finally:
                 self._busy = False
+
+    def open_channel(self, *arguments: Any, **options: Any) -> paramiko.Channel:
+        """Open a channel as paramiko does; one that the server refuses raises its own ChannelException.
+
+        Paramiko keeps a single error for the whole connection: of two channels refused at once, one would raise
+        that of the other, and the other an error that looks like a broken connection.
+        """
+        self._opening.number = -1
+        try:
+            return super().open_channel(*arguments, **options)
+        except Exception:
+            refusal = self._refusals.pop(self._opening.number, None)
+            if refusal is None:
+                raise
+            raise refusal from None
+
+    def _next_channel(self) -> int:
+        number: int = super()._next_channel()  # type: ignore[misc]  # asked by `open_channel` in its own thread
+        self._opening.number = number
+        return number
+
+    def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
+        number, code = message.get_int(), message.get_int()
+        self._refusals[number] = paramiko.ChannelException(code, message.get_text())
+        message.rewind()
+        super()._parse_channel_open_failure(message)  # type: ignore[misc]
+        self.get_exception()  # or the next that fails, whatever it is, would raise this one
 
     def _parse_request_success(self, message: paramiko.Message) -> None:
         if not self._was_probe():
