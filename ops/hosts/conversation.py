@@ -15,6 +15,7 @@ __all__ = ["PIECE", "TICK", "Conversation", "Process"]
 
 TICK = 0.1  # seconds between two looks at deadline and cancellation
 PIECE = 256 * 1024  # bytes: the largest chunk handed on
+_BEGIN = 20.0  # seconds in which a shell that has its script must begin, once it is to be ended
 
 
 class Process(Protocol):
@@ -69,13 +70,14 @@ class Conversation:
         self._last = [-1, -1]
         self._final: int | None = None
         self._deadline: float | None = None
-        self._shown = ""
         self._timeout: float | None = None
+        self._sent = 0
+        self.shown = ""
         self.group: int | None = None
 
     def expect(self, shown: str, timeout: float | None) -> None:
         """From now on wait for the command called `shown`, for so many seconds."""
-        self._shown, self._timeout = shown, timeout
+        self.shown, self._timeout = shown, timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
 
     @property
@@ -87,21 +89,49 @@ class Conversation:
         waiting = _pieces(self._script.parts, self._source)
         unsent: bytes | None = next(waiting, None)
         while True:
-            self._check()
-            out, err = self._process.receive(0.0 if unsent is not None else TICK)
-            for is_error, data in ((False, out), (True, err)):
-                for event in self._readers[is_error].feed(data) if data else ():
-                    self._note(is_error, event)
-                    yield is_error, event
+            self._cancellation.check()
+            late = self._late
+            out, err = self._process.receive(TICK if unsent is None or late else 0.0)
+            yield from self._events(out, err)
             if self.done:
                 return
             if not out and not err and self._process.ended:
                 raise self._broken()
+            # Looked at before the streams were read, and again: on a busy machine the end may lie there already.
+            if late and self._late:
+                raise TimedOut(
+                    f"took longer than {self._timeout:g} s and was ended: {self.shown}",
+                    target=self._host,
+                    next_step="look at what keeps it, or give it more time",
+                )
             if unsent is not None:
                 sent = self._process.send(unsent)
+                self._sent += sent
                 unsent = unsent[sent:] or next(waiting, None)
                 if unsent is None:
                     self._process.finish_input()
+
+    def begun(self) -> int | None:
+        """Return the group of the shell, waiting for it where it has its script; None when nothing will run.
+
+        Raises ConnectionLost when that cannot be known.
+        """
+        given = self._sent >= len(self._script.parts[0])
+        deadline = time.monotonic() + _BEGIN
+        while given and self.group is None and not self._process.ended:
+            if time.monotonic() > deadline:
+                raise ConnectionLost(f"no shell began within {_BEGIN:g} s", target=self._host)
+            for _ in self._events(*self._process.receive(TICK)):
+                pass
+        if given and self.group is None and self._process.status is None:
+            raise ConnectionLost(self._process.trouble or "the connection broke", target=self._host)
+        return self.group
+
+    def _events(self, out: bytes, err: bytes) -> Iterator[tuple[bool, Event]]:
+        for is_error, data in ((False, out), (True, err)):
+            for event in self._readers[is_error].feed(data) if data else ():
+                self._note(is_error, event)
+                yield is_error, event
 
     def _note(self, is_error: bool, event: Event) -> None:
         if isinstance(event, Begin) and not is_error:
@@ -111,20 +141,17 @@ class Conversation:
             if not is_error and (event.status or event.index == self._script.count - 1):
                 self._final = event.index
 
-    def _check(self) -> None:
-        self._cancellation.check()
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise TimedOut(
-                f"took longer than {self._timeout:g} s and was ended: {self._shown}",
-                target=self._host,
-                next_step="look at what keeps it, or give it more time",
-            )
+    @property
+    def _late(self) -> bool:
+        if self._final is not None or self._deadline is None:
+            return False
+        return time.monotonic() > self._deadline
 
     def _broken(self) -> Unreachable:
         status = self._process.status
         if status is None:
             return ConnectionLost(
-                f"{self._process.trouble or 'the connection broke'} while this ran: {self._shown}",
+                f"{self._process.trouble or 'the connection broke'} while this ran: {self.shown}",
                 target=self._host,
                 left_behind="it is not known whether the command ended",
             )
@@ -141,7 +168,7 @@ class Conversation:
                 "sudo without a password (NOPASSWD)",
             )
         return ConnectionLost(
-            f"the shell on the server was ended (status {status}) while this ran: {self._shown}",
+            f"the shell on the server was ended (status {status}) while this ran: {self.shown}",
             target=self._host,
         )
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import selectors
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 
 from ops.commands import Command, Result
 from ops.errors import OpsError
 from ops.hosts.base import Connection
 from ops.hosts.cancellation import Cancellation
-from ops.hosts.conversation import PIECE, Process
+from ops.hosts.conversation import Process
 from ops.hosts.runner import Runner
-from ops.hosts.script import end_group, invocation
+from ops.hosts.script import ENDING, end_group, invocation
+from ops.hosts.shell import Shell
 
 __all__ = ["LocalHost"]
 
@@ -30,6 +30,7 @@ class LocalHost:
         self._sudo = sudo
         self._cancellation = cancellation or Cancellation()
         self._runner = Runner(name, self._start, self._stop, self._cancellation)
+        self._started: set[Shell] = set()
 
     @property
     def name(self) -> str:
@@ -104,97 +105,26 @@ class LocalHost:
     def _start(self) -> Iterator[Process]:
         if shutil.which("sh") is None:
             raise OpsError("this machine has no sh", target=self._name)
-        process = _Shell(invocation(sudo=self._sudo))
+        process = Shell(invocation(sudo=self._sudo))
+        self._started.add(process)
         try:
             yield process
         finally:
+            self._started.discard(process)
             process.close()
 
     def _stop(self, group: int) -> None:
         prefix = ("sudo", "-n") if self._sudo else ()
-        subprocess.run((*prefix, "sh"), input=end_group(group).encode(), check=False, timeout=10)
-
-
-class _Shell:
-    """A shell in a session of its own, its streams without blocking."""
-
-    def __init__(self, line: str) -> None:
-        self._process = subprocess.Popen(
-            ("sh", "-c", f"exec {line}"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._files = (process.stdin, process.stdout, process.stderr)
-        self._in, self._out, self._err = (file.fileno() for file in self._files)
-        self._open = {self._out, self._err}
-        self._quiet = False
-        for descriptor in (self._in, self._out, self._err):
-            os.set_blocking(descriptor, False)
-        self._readable = selectors.DefaultSelector()
-        self._writable = selectors.DefaultSelector()
-        for descriptor in self._open:
-            self._readable.register(descriptor, selectors.EVENT_READ)
-        self._writable.register(self._in, selectors.EVENT_WRITE)
-
-    def send(self, data: bytes) -> int:
-        if not self._writable.select(0.02):
-            return 0
-        try:
-            return os.write(self._in, data[:PIECE])
-        except BlockingIOError:
-            return 0
-        except BrokenPipeError:
-            return len(data)  # the shell is gone; its status tells the rest
-
-    def finish_input(self) -> None:
-        self._writable.unregister(self._in)
-        self._files[0].close()
-
-    def receive(self, seconds: float) -> tuple[bytes, bytes]:
-        exited = self._process.poll() is not None
-        if not self._open:
-            time.sleep(min(seconds, 0.01))
-        ready = {key.fd for key, _ in self._readable.select(seconds)} if self._open else set()
-        out = self._read(self._out) if self._out in ready else b""
-        err = self._read(self._err) if self._err in ready else b""
-        self._quiet = exited and not ready
-        return out, err
-
-    def _read(self, descriptor: int) -> bytes:
-        data = os.read(descriptor, PIECE)
-        if not data:
-            self._readable.unregister(descriptor)
-            self._open.discard(descriptor)
-        return data
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None and (self._quiet or not self._open)
-
-    @property
-    def status(self) -> int | None:
-        status = self._process.poll()
-        return status if status is None or status >= 0 else 128 - status
-
-    @property
-    def trouble(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        self._readable.close()
-        self._writable.close()
-        for file in self._files:
-            with suppress(OSError):
-                file.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        line = (*prefix, "sh", "-c", end_group(group))
+        with subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as ender:
+            deadline = time.monotonic() + ENDING
+            while ender.poll() is None:
+                for process in tuple(self._started):
+                    process.reap()
+                if time.monotonic() > deadline:
+                    ender.kill()
+                    raise OSError(f"its processes did not end within {ENDING:g} s")
+                time.sleep(0.02)
+            _, said = ender.communicate()
+        if ender.returncode:
+            raise OSError(said.decode(errors="replace").strip() or f"sh ended with status {ender.returncode}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 
 from ops.commands import Command, Result, quote
+from ops.errors import OpsError
 from ops.hosts.cancellation import Cancellation
 from ops.hosts.conversation import PIECE, Conversation, Process
 from ops.hosts.failures import CommandFailed, ConnectionLost
@@ -127,13 +128,22 @@ class Runner:
             try:
                 yield talk
             finally:
-                if not talk.done and talk.group is not None and not process.ended:
-                    try:
-                        self._stop(talk.group)
-                    except OSError as error:
-                        raise ConnectionLost(
-                            f"what runs could not be ended: {error}", target=self._name
-                        ) from error
+                if not talk.done and not process.ended:
+                    self._end(talk)
+
+    def _end(self, talk: Conversation) -> None:
+        """End what a conversation left behind; raises ConnectionLost when it may still run."""
+        try:
+            group = talk.begun()
+            if group is not None:
+                self._stop(group)
+        except (OSError, OpsError) as error:
+            why = error.message if isinstance(error, OpsError) else error
+            raise ConnectionLost(
+                f"{why}, so this could not be ended: {talk.shown}",
+                target=self._name,
+                left_behind="it is not known whether it still runs",
+            ) from error
 
 
 class _Results:

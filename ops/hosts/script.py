@@ -18,8 +18,20 @@ from dataclasses import dataclass, field
 
 from ops.commands import Command, quote
 
-__all__ = ["Begin", "End", "Event", "FrameReader", "Script", "batch", "end_group", "invocation", "streaming"]
+__all__ = [
+    "ENDING",
+    "Begin",
+    "End",
+    "Event",
+    "FrameReader",
+    "Script",
+    "batch",
+    "end_group",
+    "invocation",
+    "streaming",
+]
 
+ENDING = 30.0  # seconds: what `end_group` takes at most, also on a busy server
 _SIGN = b"\x1e"
 
 
@@ -102,7 +114,8 @@ def _script(bodies: Sequence[str], inputs: Sequence[bytes]) -> Script:
             f"printf '\\036%s%s E {index} 0\\n' {sign} >&2; [ $_ops_s = 0 ] || exit 0"
         )
     lines.append("exit 0")
-    text = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+    # In braces: a shell runs nothing of a group before it read its end, so a script cut on its way does nothing.
+    text = "\n".join(("{", *lines, "}\n")).encode(errors="surrogateescape")
     head = str(len(text)).encode() + b"\n" + text
     return Script(_SIGN + marker.encode(), len(bodies), (head, *inputs))
 

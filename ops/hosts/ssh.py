@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ops.commands import Command, Result, quote
 from ops.hosts.cancellation import Cancellation
 from ops.hosts.conversation import Process
-from ops.hosts.failures import CommandFailed, ConnectionLost
+from ops.hosts.failures import CommandFailed, ConnectionLost, TimedOut
 from ops.hosts.route import Endpoint
 from ops.hosts.runner import Runner
-from ops.hosts.script import end_group, invocation
+from ops.hosts.script import ENDING, end_group, invocation
 
 if TYPE_CHECKING:
     from ops.hosts.base import Connection
@@ -149,11 +149,11 @@ class SSHHost:
         def start() -> AbstractContextManager[Process]:
             return self._shared.link.spare_session(invocation(sudo=self._sudo))
 
-        Runner(self._name, start, lambda _: None, Cancellation()).run(
-            Command(
-                end_group(group), changes="ends what this run started", timeout=10.0, title="end the command"
-            )
-        )
+        ending = Command(end_group(group), changes="ends what ran", timeout=ENDING)
+        try:
+            Runner(self._name, start, lambda _: None, Cancellation()).run(ending)
+        except TimedOut as error:
+            raise OSError(f"its processes did not end within {ENDING:g} s") from error
 
 
 class _Shared:

@@ -125,6 +125,17 @@ def test_a_command_that_fails_keeps_its_frame(shell, script):
     assert b"never" not in done.stdout
 
 
+@pytest.mark.parametrize("lines", range(7))
+def test_a_script_that_is_cut_on_its_way_runs_nothing(shell, lines):
+    """However much of it came."""
+    made = batch([Command("echo one >&2"), Command("echo two >&2")])
+    whole = b"".join(made.parts).splitlines(keepends=True)
+    assert len(whole) == 10
+    done = travelled(shell, b"".join(whole[: lines + 3]))
+    assert made.marker not in done.stdout
+    assert b"one" not in done.stderr.split()
+
+
 def test_a_nul_byte_in_a_script_is_refused():
     with pytest.raises(ValueError, match="NUL"):
         batch([Command("echo a\0b")])
