@@ -1,4 +1,4 @@
-"""A throw-away sshd on 127.0.0.1, with keys and configuration of its own."""
+"""A throw-away sshd on 127.0.0.1, with keys and configuration of its own, and waiting for what processes do."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ops.hosts.route import Endpoint, Settings, route
@@ -107,18 +108,34 @@ class Sshd:
     def stop(self) -> None:
         """End it and its sessions."""
         self.signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
                 return
             except OSError:
                 if self._process.poll() is not None:
                     break
+                time.sleep(0.02)
         raise AssertionError(f"sshd did not start: {(self.folder / 'log').read_text()}")
+
+
+def runs(pattern: str) -> bool:
+    """Return whether a process has a command line of that pattern."""
+    return not subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).returncode
+
+
+def until(true: Callable[[], object], *, seconds: float = 60) -> bool:
+    """Wait for something to become true; the time is for a busy machine, so its end is a failure."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def keygen(*arguments: str, passphrase: str = "") -> None:

@@ -8,8 +8,9 @@ import http.client
 import http.server
 import os
 import pty
+import select
+import signal
 import struct
-import subprocess
 import sys
 import termios
 import threading
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sshd import Sshd, missing
+from sshd import Sshd, missing, runs, until
 
 from ops.commands import Command, command
 from ops.errors import OpsError
@@ -44,18 +45,14 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
         yield LocalHost("here")
         return
     server: Sshd = request.getfixturevalue("sshd")
-    found = SSHHost("there", server.endpoints, environment="test", silence=10)
+    found = SSHHost("there", server.endpoints, environment="test", silence=30)
     yield found
     found.close()
 
 
 def gone(pattern: str) -> bool:
     """True once no process of that command line is left."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).returncode:
-            return True
-    return False
+    return until(lambda: not runs(pattern))
 
 
 def lasting() -> tuple[str, str]:
@@ -156,9 +153,7 @@ def test_nothing_of_a_command_is_an_argument(host: Host) -> None:
 def test_a_process_in_the_background_holds_nothing_up(host: Host) -> None:
     """The end of the command counts, not that of its streams."""
     script, pattern = lasting()
-    began = time.monotonic()
-    assert host.run(Command(f"{script} & echo started")).stdout == "started\n"
-    assert time.monotonic() - began < 5
+    assert host.run(Command(f"{script} & echo started", timeout=60)).stdout == "started\n"
     host.run(Command(f"pkill -f '[s]{pattern[1:]}'"))
 
 
@@ -173,15 +168,13 @@ def test_a_command_over_its_time_is_ended(host: Host) -> None:
 def test_a_command_that_ignores_the_term_signal_is_killed(host: Host) -> None:
     """After three seconds of grace."""
     script, pattern = lasting()
-    with pytest.raises(TimedOut):
-        host.run(Command(f"trap '' TERM; {script}; {script}", timeout=0.3))
+    cancellation = Cancellation()
+    with pytest.raises(Cancelled):
+        host.with_cancellation(cancellation).follow(
+            Command(f"trap '' TERM; echo trapped; {script}; {script}", timeout=None),
+            lambda data: cancellation.cancel(),
+        )
     assert gone(pattern)
-
-
-def test_each_command_of_a_batch_has_its_own_time(host: Host) -> None:
-    """The time of the second begins when the first has ended."""
-    results = host.run_all([Command("sleep 0.7", timeout=5), Command("sleep 0.7", timeout=1.2)])
-    assert [result.ok for result in results] == [True, True]
 
 
 def test_a_cancellation_ends_what_runs(host: Host) -> None:
@@ -189,12 +182,17 @@ def test_a_cancellation_ends_what_runs(host: Host) -> None:
     script, pattern = lasting()
     cancellation = Cancellation()
     own = host.with_cancellation(cancellation)
-    timer = threading.Timer(0.5, cancellation.cancel)
-    timer.start()
-    began = time.monotonic()
+    cancelled_at: list[float] = []
+
+    def cancel() -> None:
+        until(lambda: runs(pattern))
+        cancelled_at.append(time.monotonic())
+        cancellation.cancel()
+
+    threading.Thread(target=cancel, daemon=True).start()
     with pytest.raises(Cancelled):
         own.run(Command(script, timeout=None))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - cancelled_at[0] < 30
     assert gone(pattern)
     with pytest.raises(Cancelled):
         own.run(Command("true"))
@@ -258,14 +256,14 @@ def test_a_command_that_stops_reading_ends_the_stream(host: Host) -> None:
     assert len(sent) < 200
 
 
-def test_following_hands_over_what_comes_when_it_comes(host: Host) -> None:
-    """Not only at the end."""
-    times: list[float] = []
+def test_following_hands_over_what_comes_when_it_comes(host: Host, tmp_path: Path) -> None:
+    """Not only at the end: the command goes on once its first line was seen."""
+    seen = tmp_path / "seen"
     status = host.follow(
-        Command("echo one; sleep 1; echo two; exit 3"), lambda data: times.append(time.monotonic())
+        Command(f"echo one; until [ -e {seen} ]; do sleep 0.05; done; echo two; exit 3", timeout=60),
+        lambda data: seen.touch(),
     )
     assert status == 3
-    assert times[-1] - times[0] > 0.5
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\xff\n", b"x" * 2_000_000])
@@ -309,7 +307,7 @@ def web(tmp_path: Path) -> Iterator[int]:
             """Silent."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server.server_port
     server.shutdown()
 
@@ -356,12 +354,12 @@ def test_a_closed_host_opens_again(host: Host) -> None:
 
 
 def test_output_is_collected_in_linear_time(host: Host) -> None:
-    """16 MB of output take no more than a few times what the bytes themselves take."""
+    """16 MB of output take this process no more than a few times the work that 2 MB take."""
 
     def seconds(work: Callable[[], object]) -> float:
-        began = time.monotonic()
+        began = time.process_time()
         work()
-        return time.monotonic() - began
+        return time.process_time() - began
 
     host.run(Command("true"))
     small = min(seconds(lambda: host.run(Command("head -c 2000000 /dev/zero"))) for _ in range(3))
@@ -372,20 +370,20 @@ def test_output_is_collected_in_linear_time(host: Host) -> None:
 def test_two_that_time_out_at_once_are_both_ended(host: Host) -> None:
     """Also where sshd grants no third session to end them from."""
     pairs = [lasting() for _ in range(2)]
-    raised: list[type[BaseException]] = []
+    raised: list[OpsError] = []
 
     def run(script: str) -> None:
         try:
-            host.run(Command(script, timeout=1))
+            host.run(Command(script, timeout=0.5))
         except OpsError as error:
-            raised.append(type(error))
+            raised.append(error)
 
     threads = [threading.Thread(target=run, args=(script,)) for script, _ in pairs]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
-    assert raised == [TimedOut, TimedOut]
+        thread.join(90)
+    assert [type(error) for error in raised] == [TimedOut, TimedOut], raised
     assert all(gone(pattern) for _, pattern in pairs)
 
 
@@ -411,9 +409,12 @@ def test_a_terminal_command_has_the_persons_terminal(host: Host) -> None:
             )
         finally:
             os._exit(99)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     typed = False
-    while time.monotonic() < deadline:
+    while True:
+        if not select.select([master], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            os.kill(pid, signal.SIGKILL)
+            break
         try:
             seen += os.read(master, 4096)
         except OSError:

@@ -9,10 +9,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sshd import Sshd, keygen, missing
+from sshd import Sshd, keygen, missing, runs, until
 
 from ops.commands import Command
 from ops.errors import ConfigError, OpsError, Unreachable
@@ -48,7 +49,7 @@ def opened() -> Iterator[Callable[..., SSHHost]]:
     hosts: list[SSHHost] = []
 
     def make(
-        endpoints: tuple[Endpoint, ...], silence: float = 10, cancellation: Cancellation | None = None
+        endpoints: tuple[Endpoint, ...], silence: float = 30, cancellation: Cancellation | None = None
     ) -> SSHHost:
         hosts.append(
             SSHHost("web1", lambda: endpoints, environment="prod", silence=silence, cancellation=cancellation)
@@ -135,7 +136,7 @@ def test_a_key_may_stand_in_a_variable(
 ) -> None:
     """Of any type."""
     server = start()
-    keygen("-t", kind, "-f", str(server.folder / "ci"))
+    keygen("-t", kind, *(("-b", "2048") if kind == "rsa" else ()), "-f", str(server.folder / "ci"))
     (server.folder / "authorized_keys").write_text((server.folder / "ci.pub").read_text())
     monkeypatch.setenv("CI_KEY", (server.folder / "ci").read_text().rstrip("\n"))
     assert opened(server.endpoints(key="env:CI_KEY")).run(Command("true")).ok
@@ -168,9 +169,7 @@ def test_the_agent_holds_a_key_that_is_encrypted_on_disk(
     (server.folder / "authorized_keys").write_text((server.folder / "locked.pub").read_text())
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"], stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while not (tmp_path / "agent").exists():
-            assert time.monotonic() < deadline
+        assert until((tmp_path / "agent").exists)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
         subprocess.run(["ssh-add", "-q", server.folder / "locked"], check=True)
         subprocess.run(
@@ -196,31 +195,50 @@ def test_a_port_where_nothing_listens_is_told_with_the_address(
         opened(endpoints).run(Command("true"))
 
 
-def test_a_server_that_says_nothing_is_given_up(opened: Callable[..., SSHHost], start: Start) -> None:
-    """In about the ten seconds that a banner may take."""
-    server = start()
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        (target,) = server.endpoints()
-        dumb = Endpoint(**{**vars(target), "port": mute.getsockname()[1]})
-        began = time.monotonic()
-        with pytest.raises(Unreachable):
-            opened((dumb,)).run(Command("true"))
-        assert time.monotonic() - began < 25
+@pytest.fixture
+def mute(start: Start) -> Iterator[tuple[Endpoint, socket.socket]]:
+    """A way to a port that takes connections and is never heard of again, and its socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        (target,) = start().endpoints()
+        yield Endpoint(**{**vars(target), "port": listening.getsockname()[1]}), listening
+
+
+def test_a_server_that_says_nothing_is_given_up(
+    opened: Callable[..., SSHHost], mute: tuple[Endpoint, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the time that a banner may take, which is what the message says."""
+    monkeypatch.setattr("ops.hosts.dial.CONNECT", 1.0)
+    with pytest.raises(Unreachable, match="no answer within 1 s"):
+        opened((mute[0],)).run(Command("true"))
+
+
+def test_a_server_that_hangs_up_at_once_is_told_as_such(
+    opened: Callable[..., SSHHost], mute: tuple[Endpoint, socket.socket]
+) -> None:
+    """As sshd does with too many connections that are not logged in yet."""
+    target, listening = mute
+    threading.Thread(target=lambda: listening.accept()[0].close(), daemon=True).start()
+    with pytest.raises(Unreachable, match="closed the connection during the handshake"):
+        opened((target,)).run(Command("true"))
 
 
 def test_a_cancellation_does_not_wait_for_a_server_that_says_nothing(
-    opened: Callable[..., SSHHost], start: Start
+    opened: Callable[..., SSHHost], mute: tuple[Endpoint, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even while the connection is made."""
-    server, cancellation = start(), Cancellation()
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        (target,) = server.endpoints()
-        dumb = Endpoint(**{**vars(target), "port": mute.getsockname()[1]})
-        threading.Timer(0.3, cancellation.cancel).start()
-        began = time.monotonic()
-        with pytest.raises(Cancelled):
-            opened((dumb,), cancellation=cancellation).run(Command("true"))
-        assert time.monotonic() - began < 2
+    monkeypatch.setattr("ops.hosts.dial.CONNECT", 90.0)
+    (target, listening), cancellation = mute, Cancellation()
+    accepted: list[socket.socket] = []
+
+    def cancel() -> None:
+        accepted.append(listening.accept()[0])
+        cancellation.cancel()
+
+    threading.Thread(target=cancel, daemon=True).start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        opened((target,), cancellation=cancellation).run(Command("true"))
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("by", ["ops.toml", "ssh_config"])
@@ -254,8 +272,10 @@ def test_an_unknown_jump_host_is_refused(start: Start, opened: Callable[..., SSH
         opened(endpoints).run(Command("true"))
 
 
-def frozen(server: Sshd, work: Callable[[], object]) -> tuple[float, BaseException | None]:
-    """Stop sshd while `work` waits; return how long that took to be noticed, and as what."""
+def frozen(
+    server: Sshd, work: Callable[[], object], waits: Callable[[], object]
+) -> tuple[float, BaseException | None]:
+    """Stop sshd once `work` waits; return how long that took to be noticed, and as what."""
     caught: list[BaseException] = []
 
     def do() -> None:
@@ -266,35 +286,48 @@ def frozen(server: Sshd, work: Callable[[], object]) -> tuple[float, BaseExcepti
 
     thread = threading.Thread(target=do, daemon=True)
     thread.start()
-    thread.join(1)
+    assert until(waits), caught
     server.signal(signal.SIGSTOP)
     began = time.monotonic()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     return time.monotonic() - began, caught[0] if caught else None
+
+
+def wait_for_a_tunnel(host: SSHHost, mark: Path) -> None:
+    """Wait at a tunnel for what the other end never says."""
+    with socket.create_server(("127.0.0.1", 0)) as quiet:
+        tunnel = host.connect("127.0.0.1", quiet.getsockname()[1], timeout=60)
+        with quiet.accept()[0]:
+            mark.touch()
+            tunnel.recv(1)
 
 
 @pytest.mark.parametrize(
     "verb",
     [
-        pytest.param(lambda host: host.run(Command("sleep 60")), id="a command that waits"),
         pytest.param(
-            lambda host: host.run(Command("cat >/dev/null", stdin=bytes(10**9), timeout=None)), id="stdin"
+            lambda host, mark: host.run(Command(f"touch {mark}; sleep 90", timeout=None)),
+            id="a command that waits",
         ),
-        pytest.param(lambda host: host.connect("127.0.0.1", host.port).recv(1) and None, id="a tunnel"),
+        pytest.param(
+            lambda host, mark: host.run(
+                Command(f"touch {mark}; cat >/dev/null", stdin=bytes(10**9), timeout=None)
+            ),
+            id="stdin",
+        ),
+        pytest.param(wait_for_a_tunnel, id="a tunnel"),
     ],
 )
 def test_a_server_that_freezes_is_noticed_in_bounded_time(
-    start: Start, opened: Callable[..., SSHHost], verb: Callable[[SSHHost], object]
+    start: Start, opened: Callable[..., SSHHost], verb: Callable[[SSHHost, Path], object], tmp_path: Path
 ) -> None:
     """Whatever waits then ends with ConnectionLost, after `silence` seconds and not much later."""
-    server = start()
+    server, mark = start(), tmp_path / "mark"
     host = opened(server.endpoints(), silence=3)
-    with socket.create_server(("127.0.0.1", 0)) as quiet:
-        host.port = quiet.getsockname()[1]  # type: ignore[attr-defined]  # for the tunnel's case
-        host.run(Command("true"))
-        seconds, error = frozen(server, lambda: verb(host))
-    assert 2 < seconds < 8
+    host.run(Command("true"))
+    seconds, error = frozen(server, lambda: verb(host, mark), mark.exists)
+    assert seconds < 30
     assert isinstance(error, (ConnectionLost, ConnectionError)) or (error is None)
 
 
@@ -302,26 +335,82 @@ def test_a_server_that_only_works_in_silence_is_not_given_up(
     start: Start, opened: Callable[..., SSHHost]
 ) -> None:
     """It answers the probes, though the command writes nothing."""
-    host = opened(start().endpoints(), silence=1)
-    assert host.run(Command("sleep 3")).ok
+    host = opened(start().endpoints(), silence=3)
+    assert host.run(Command("sleep 6")).ok
 
 
 def test_a_connection_that_is_cut_is_told_as_lost(start: Start, opened: Callable[..., SSHHost]) -> None:
     """Never as an exit status; the next verb connects anew."""
     server = start()
     host = opened(server.endpoints())
-    host.run(Command("true"))
+    lasting = f"sleep 9{server.port}"
 
     def cut() -> None:
+        until(lambda: runs(lasting))
         for pid in server.sessions()[1:]:
             subprocess.run(["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
 
-    timer = threading.Timer(0.7, cut)
-    timer.start()
-    with pytest.raises(ConnectionLost):
-        host.run(Command("sleep 30"))
-    timer.join()
+    cutting = threading.Thread(target=cut)
+    cutting.start()
+    with pytest.raises(ConnectionLost, match="the connection broke while this ran"):
+        host.run(Command(lasting))
+    cutting.join()
     assert host.run(Command("echo anew")).stdout == "anew\n"
+
+
+def test_a_connection_that_died_idle_is_made_anew(start: Start, opened: Callable[..., SSHHost]) -> None:
+    """Also for several commands that find out at once."""
+    server = start()
+    host = opened(server.endpoints())
+    answers: list[object] = []
+
+    def ask() -> None:
+        try:
+            answers.append(host.run(Command("echo anew")).stdout)
+        except Unreachable as error:
+            answers.append(error)
+
+    for _ in range(5):
+        host.run(Command("true"))
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for pid in server.sessions()[1:]:
+            subprocess.run(["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert answers == ["anew\n"] * 20
+
+
+def test_refusals_at_once_are_each_told_as_their_own(
+    start: Start, opened: Callable[..., SSHHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that may not be reached, one where nobody listens, and a session too many, on one connection."""
+    monkeypatch.setattr("ops.hosts.link._SESSION_RETRY", 0.0)
+    port = free_port()
+    host = opened(start("MaxSessions 0", f"PermitOpen 127.0.0.1:{port}").endpoints())
+    kinds: dict[str, tuple[Callable[[], object], type[Exception]]] = {
+        "forbidden": (lambda: host.connect("127.0.0.1", 9), OpsError),
+        "closed": (lambda: host.connect("127.0.0.1", port), ConnectionRefusedError),
+        "session": (lambda: host.run(Command("true")), Unreachable),
+    }
+    told: dict[str, set[type[Exception]]] = {name: set() for name in kinds}
+    together = threading.Barrier(6, timeout=60)
+
+    def ask(name: str) -> None:
+        for _ in range(20):
+            together.wait()
+            try:
+                kinds[name][0]()
+            except Exception as error:
+                told[name].add(type(error))
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in (*kinds, *kinds)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(90)
+    assert told == {name: {expected} for name, (_, expected) in kinds.items()}
 
 
 def test_forwarding_that_is_forbidden_is_named(start: Start, opened: Callable[..., SSHHost]) -> None:
@@ -341,9 +430,9 @@ def free_port() -> int:
         return port
 
 
-def echo_server() -> socket.socket:
-    """Return a listening socket whose connections get back what they send, until they end."""
-    listening = socket.create_server(("127.0.0.1", 0))
+@contextmanager
+def echo_server() -> Iterator[int]:
+    """Give a port whose connections get back what they send, until they end."""
 
     def serve(connection: socket.socket) -> None:
         with connection:
@@ -358,13 +447,19 @@ def echo_server() -> socket.socket:
                 return
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
-    threading.Thread(target=accept, daemon=True).start()
-    return listening
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)  # closing alone leaves the thread where it waits
+            accepting.join(60)
 
 
 def exchanged(port: int, data: bytes) -> bytes:
     """Send data to a port and return what comes back, up to the end."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         threading.Thread(
             target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR)), daemon=True
         ).start()
@@ -376,10 +471,10 @@ def exchanged(port: int, data: bytes) -> bytes:
 
 def test_an_exposed_port_carries_bytes_both_ways(start: Start, opened: Callable[..., SSHHost]) -> None:
     """Several connections at once, whole, also where one direction ends first."""
-    host, target, port = opened(start().endpoints()), echo_server(), free_port()
+    host, port = opened(start().endpoints()), free_port()
     data = bytes(range(256)) * 20_000
     found: list[bytes] = []
-    with target, host.expose(port, target.getsockname()[1]):
+    with echo_server() as target, host.expose(port, target):
         threads = [threading.Thread(target=lambda: found.append(exchanged(port, data))) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -388,15 +483,15 @@ def test_an_exposed_port_carries_bytes_both_ways(start: Start, opened: Callable[
         assert host.run(Command("echo beside it")).ok
     assert found == [data] * 4
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def test_one_port_less_leaves_the_other_exposed(start: Start, opened: Callable[..., SSHHost]) -> None:
     """They are told apart by the server's port."""
-    host, target = opened(start().endpoints()), echo_server()
+    host = opened(start().endpoints())
     first, second = free_port(), free_port()
-    with target, host.expose(first, target.getsockname()[1]):
-        with host.expose(second, target.getsockname()[1]):
+    with echo_server() as target, host.expose(first, target):
+        with host.expose(second, target):
             assert exchanged(second, b"two") == b"two"
         assert exchanged(first, b"one") == b"one"
 
