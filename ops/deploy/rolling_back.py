@@ -37,13 +37,17 @@ __all__ = ["RollbackOptions", "RollbackPlan", "rollback", "rollback_plan"]
 
 @dataclass(frozen=True)
 class RollbackOptions:
-    """How a rollback is asked for; `to` is a release id, `release_secrets` keeps the release's own secret values."""
+    """How a rollback is asked for; `to` is a release id, `release_secrets` keeps the release's own secret values.
+
+    `confirmed` is the plan that somebody has agreed to: another one is not carried out.
+    """
 
     to: str | None = None
     release_secrets: bool = False
     servers: tuple[str, ...] = ()
     wait: float = 0.0
     state_host: str | None = None
+    confirmed: RollbackPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,19 @@ class RollbackPlan:
     migrated_since: tuple[str, ...]
     died: Holder | None = None
 
+    def same(self, other: RollbackPlan) -> bool:
+        """Return whether both lead from the same releases to the same, past the same migrations."""
+        return (self.targets, self.serving, self.migrated_since) == (
+            other.targets,
+            other.serving,
+            other.migrated_since,
+        )
+
 
 def rollback_plan(settings: Settings, hosts: Mapping[str, Host], options: RollbackOptions) -> RollbackPlan:
     """Return what a rollback would do. Raises UsageError when there is nothing to go back to."""
     surveys, state = _surveys(settings, hosts, options)
-    return _plan(surveys, options, Holder.from_json(state.facts.holder) if state else None)
+    return _plan(settings, surveys, options, Holder.from_json(state.facts.holder) if state else None)
 
 
 def rollback(
@@ -98,7 +110,9 @@ def _surveys(
     return {name: found[name] for name in chosen}, state
 
 
-def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder | None) -> RollbackPlan:
+def _plan(
+    settings: Settings, surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder | None
+) -> RollbackPlan:
     serving = {name: survey.facts.current for name, survey in surveys.items()}
     newest = max((release for release in serving.values() if release), default=None)
     half_switched = any(_half_switched(found) for found in surveys.values())
@@ -118,19 +132,17 @@ def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder 
         else:
             target = current.previous if current else None
             if target is None:
-                problems.append(
-                    UsageError(
-                        "there is no earlier release to go back to",
-                        target=name,
-                        next_step="inv deploy.history",
-                    )
-                )
+                problems.append(UsageError("there is no earlier release to go back to", target=name))
                 continue
         if target is not None and target not in found.facts.releases:
             known = ", ".join(sorted(found.facts.releases, reverse=True)) or "none"
             problems.append(UsageError(f"release {target} is not kept here; kept: {known}", target=name))
+            continue
         targets[name] = target
     if problems:
+        for problem in problems:
+            problem.next_step = _without(settings, options, tuple(targets)) if targets and not died else None
+            problem.next_step = problem.next_step or f"inv deploy.history {settings.options}"
         raise gathered(problems)
     since = {
         release.id
@@ -139,6 +151,14 @@ def _plan(surveys: Mapping[str, Survey], options: RollbackOptions, died: Holder 
         if release.migrated and release.id > (targets[name] or "") and release.id <= (serving[name] or "")
     }
     return RollbackPlan(targets, serving, tuple(sorted(since)), died)
+
+
+def _without(settings: Settings, options: RollbackOptions, servers: tuple[str, ...]) -> str:
+    """Return the command that leaves out the servers which cannot go back: those that are new, for one."""
+    words = [f"inv deploy.rollback {settings.options} --servers {','.join(servers)}"]
+    words += [f"--to {options.to}"] if options.to else []
+    words += ["--secrets-of-release"] if options.release_secrets else []
+    return f"{' '.join(words)}   goes back on those that can"
 
 
 def _half_switched(found: Survey) -> bool:
@@ -158,7 +178,7 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
             raise gathered(faults)
         rollout.surveys, state = _surveys(settings, run.reach, options)
         died = Holder.from_json(state.facts.holder) if state else None
-        goal = _plan(rollout.surveys, options, died)
+        goal = _agreed(_plan(settings, rollout.surveys, options, died), options)
     with during(run, Phase.LOCK):
         newest = max((target for target in goal.targets.values() if target), default=None)
         run.release = newest
@@ -172,7 +192,9 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
             raise ended_in_between()
         if between or run.took_over:
             rollout.surveys, _ = _surveys(settings, run.reach, options)
-            goal = _plan(rollout.surveys, options, died if run.took_over else None)
+            goal = _agreed(
+                _plan(settings, rollout.surveys, options, died if run.took_over else None), options
+            )
             correct_holder(run, replace(holder, previous=goal.targets))
         # Should the way back from a dead run fail, there is no other place to go back to.
         rollout.came_from = goal.targets if run.took_over else goal.serving
@@ -220,6 +242,13 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
     changed = any(result.result == "changed" for result in rollout.results.values())
     moved = any(goal.serving[name] != goal.targets[name] for name in goal.targets)
     return "done" if changed or moved else "unchanged"
+
+
+def _agreed(goal: RollbackPlan, options: RollbackOptions) -> RollbackPlan:
+    """Return the plan that was confirmed; raises Locked where a colleague's run has made another of it since."""
+    if options.confirmed is not None and not goal.same(options.confirmed):
+        raise ended_in_between("inv deploy.status, then run this again and look at its plan")
+    return goal
 
 
 def _write_values(layout: Layout, release: Release, text: str, *, own: bool) -> Command:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ops.config import Settings, Version, load, resolve_version
@@ -111,7 +112,9 @@ class Environment:
         options = RollbackOptions(to, release_secrets, listed("servers", servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
             if ask is not None:
-                ask(rollback_plan(self.settings, hosts, options))
+                confirmed = rollback_plan(self.settings, hosts, options)
+                ask(confirmed)
+                options = replace(options, confirmed=confirmed)
             return rollback(self.settings, hosts, options, reporter or Silent(), interruption)
 
     def rollback_plan(

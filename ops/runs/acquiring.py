@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ops.errors import FailedUnchanged, Locked, OpsError
+from ops.errors import FailedUnchanged, Locked, OpsError, UsageError
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.runs import lock
@@ -38,11 +38,13 @@ def correct_holder(run: Run, holder: lock.Holder) -> None:
         raise FailedUnchanged(f"cannot write the lock's holder: {result.last_lines}", target=run.state_host)
 
 
-def ended_in_between() -> Locked:
+def ended_in_between(
+    next_step: str = "inv deploy.status, then run this again; --wait SECONDS goes on by itself",
+) -> Locked:
     """Return the error of a run that finds, once it has the lock, that another was at work since it looked."""
     return Locked(
         "another run was at work while this one looked at the servers; nothing was changed",
-        next_step="inv deploy.status, then run this again; --wait SECONDS goes on by itself",
+        next_step=next_step,
     )
 
 
@@ -55,6 +57,8 @@ def _acquired(
     deadline = time.monotonic() + wait
     told = False
     while True:
+        if take_over:
+            _refuse_to_forget(run, host, take_over, holder)
         # Cut off in between, it might leave a lock that nobody knows to be his.
         with run.interruption.deferred():
             result = host.run(
@@ -85,6 +89,23 @@ def _acquired(
             run.reporter.say(f"{error}; waiting up to {wait:g} s")
             told = True
         run.interruption.cancellation.wait(POLL)
+
+
+def _refuse_to_forget(run: Run, host: Host, take_over: str, holder: lock.Holder) -> None:
+    """A run that takes over gives the lock back at its end: it must bring all servers of the dead one to a release."""
+    age, dead = lock.read_look(host.run(lock.look(run.layout)).stdout)
+    if dead is None or dead.run_id != take_over or age < run.settings.config.lock.stale_after:
+        return
+    left = [
+        name for name in run.settings.config.servers if name in dead.previous and name not in holder.previous
+    ]
+    if left:
+        action = "deploy.rollback" if run.action == "deploy.rollback" else "deploy --resume"
+        raise UsageError(
+            f"run {dead.run_id} was left unfinished on {', '.join(dead.previous)}; --servers leaves out "
+            f"{', '.join(left)}, where it may stand between two releases",
+            next_step=f"inv {action} {run.settings.options}",
+        )
 
 
 def _raise_fences(run: Run, fence: Fence) -> None:

@@ -54,6 +54,13 @@ def test_a_deploy_goes_through_it(door):
     assert door.status().agree
 
 
+def test_a_rollback_that_was_confirmed_does_not_take_back_what_came_since(door):
+    door.deploy("2")
+    with pytest.raises(Locked, match="another run was at work"):
+        door.rollback(ask=lambda plan: door.shop.deploy("3", environment="staging"))
+    assert {c.image.tag for c in door.shop.web1.docker.of("web")} == {"3"}
+
+
 def test_a_plan_names_the_secret_where_its_value_is_all_that_changed(door):
     door.shop.write(".env", 'DB_PASSWORD="another horse"\n')
     door.settings = door.shop.settings("staging")

@@ -176,6 +176,106 @@ def test_an_image_that_somebody_removed_is_pulled_again(shop):
     assert images(shop) == {"1"}
 
 
+class TestNewServer:
+    """A server that has nothing to go back to does not hold the others up."""
+
+    @pytest.fixture
+    def grown(self, shop_of_two):
+        shop_of_two.first = sorted(shop_of_two.releases("web2"))[0]
+        release = shop_of_two.path("web1", f"releases/{shop_of_two.first}")
+        release.rename(release.with_name("away"))
+        current = shop_of_two.path("web1", "current/release.json")
+        current.write_text(current.read_text().replace(f'"{shop_of_two.first}"', "null"))
+        return shop_of_two
+
+    def refused(self, shop, **options):
+        with pytest.raises(UsageError) as refusal:
+            shop.rollback(**options)
+        return refusal.value
+
+    def test_the_way_on_for_the_others_is_named_and_leads_there(self, grown):
+        error = self.refused(grown)
+        assert str(error) == "web1: there is no earlier release to go back to"
+        where = grown.settings().options
+        assert error.next_step.startswith(f"inv deploy.rollback {where} --servers web2 ")
+        grown.rollback(servers=("web2",))
+        assert grown.current("web2") == grown.first
+
+    def test_so_it_is_for_a_release_that_one_server_does_not_keep(self, grown):
+        error = self.refused(grown, to=grown.first)
+        assert f"--servers web2 --to {grown.first} " in error.next_step
+
+    def test_where_none_can_go_back_there_is_no_such_way(self, single):
+        assert refused(single).next_step.startswith("inv deploy.history")
+
+
+class TestConfirmed:
+    """What runs is what somebody agreed to."""
+
+    def planned(self, shop):
+        hosts = shop.hosts(Session(), Interruption(), "staging")
+        return rollback_plan(shop.settings("staging"), hosts, RollbackOptions())
+
+    def test_the_plan_that_was_confirmed_is_carried_out(self, shop):
+        back(shop, confirmed=self.planned(shop))
+        assert shop.current("web1", "staging") == shop.first
+
+    def test_a_colleagues_deploy_since_then_is_not_rolled_back(self, shop):
+        plan = self.planned(shop)
+        third = shop.deploy("3", environment="staging").release
+        error = refused(shop, confirmed=plan, wait=5.0)
+        assert isinstance(error, Locked)
+        assert "another run was at work" in str(error)
+        assert shop.current("web1", "staging") == third
+        assert not shop.locked("staging")
+
+    def test_nor_is_one_that_ends_while_the_lock_is_waited_for(self, shop):
+        plan, session = self.planned(shop), Session()
+        ended = []
+        session.on(
+            "^take the lock", lambda: ended or ended.append(shop.deploy("3", environment="staging").release)
+        )
+        error = refused(shop, confirmed=plan, wait=5.0, session=session)
+        assert isinstance(error, Locked)
+        assert [shop.current("web1", "staging")] == ended
+        assert not shop.locked("staging")
+
+
+class TestTakeOver:
+    """Who takes a dead run's lock over brings all of its servers to a release."""
+
+    @pytest.fixture
+    def died(self, pair):
+        pair.first = pair.current("web1")
+        session = Session()
+        session.on("^current ->", session.kill)
+        with pytest.raises(Killed):
+            pair.deploy("2", session=session)
+        pair.web1.age_lock("shop", "production", 100)
+        return pair
+
+    @pytest.mark.parametrize(
+        ("verb", "again"),
+        [
+            ("deploy.rollback", lambda shop: shop.rollback(servers=("web2",))),
+            ("deploy --resume", lambda shop: shop.deploy("2", resume=True, servers=("web2",))),
+        ],
+    )
+    def test_servers_of_the_dead_run_cannot_be_left_out(self, died, verb, again):
+        with pytest.raises(UsageError, match="--servers leaves out web1") as refusal:
+            again(died)
+        assert refusal.value.next_step == f"inv {verb} {died.settings().options}"
+        assert died.locked()
+        died.rollback()
+        assert died.current("web1") == died.current("web2") == died.first
+        assert not died.locked()
+
+    def test_a_run_that_lives_is_told_as_such(self, died):
+        died.web1.age_lock("shop", "production", 1)
+        with pytest.raises(Locked):
+            died.rollback(servers=("web2",))
+
+
 class TestSecrets:
     """A retired password does not come back."""
 
