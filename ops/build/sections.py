@@ -12,7 +12,7 @@ from ops.build.exposure import hidden
 from ops.build.options import option_words
 from ops.commands import Secret
 from ops.config import Settings, Version
-from ops.engines.desired import image_reference
+from ops.engines.services import image_reference
 from ops.errors import ConfigError, OpsError
 
 __all__ = ["BuildSecret", "Definition", "bases", "read_section"]

@@ -12,9 +12,10 @@ from ops.deploy.bundle import describe
 from ops.deploy.images import Wish
 from ops.deploy.survey import Survey, current_release, layout_of
 from ops.engines.compose import compose_yaml
-from ops.engines.desired import Desired, desired, image_reference, services_of
+from ops.engines.desired import Desired, desired
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
+from ops.engines.services import image_reference, services_of
 from ops.strategies.context import Switch
 from ops.strategies.steps import View, simulate
 from ops.strategies.switch import Effect, effects, plan_switch

@@ -30,7 +30,7 @@ from ops.engines.services import (
 )
 from ops.errors import ConfigError, OpsError
 
-__all__ = ["Desired", "desired", "image_reference", "services_of"]
+__all__ = ["Desired", "desired"]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from posixpath import normpath
 import pytest
 
 from ops.config import load
-from ops.engines.desired import desired, image_reference, services_of
+from ops.engines.desired import desired
 from ops.engines.layout import Layout
 from ops.engines.rendering import INSIDE, sentinel
+from ops.engines.services import image_reference, services_of
 
 FOLDER = "/dev/shm/ops.Ab12Cd"
 LAYOUT = Layout("/opt", "shop", "production")
