@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ops.config import Settings
+from ops.deploy.survey import layout_of
+from ops.deploy.wayback import strangers
 from ops.engines.desired import Desired
 from ops.engines.facts import Bystander, HostFacts
 from ops.errors import ConfigError, OpsError
@@ -19,10 +21,25 @@ _PROJECT = "com.docker.compose.project"
 def neighbours(settings: Settings, name: str, facts: HostFacts, plan: Desired) -> list[OpsError]:
     """Return every reason why a deploy would miss its own data on a server, or touch what belongs to others."""
     return [
+        *_from_elsewhere(settings, name, facts),
         *_project_of_another(settings, name, facts),
         *_foreign(settings, name, facts, plan),
         *_shared_names(settings, name, facts, plan.model),
         *_names(settings, name, facts, plan.model["services"]),
+    ]
+
+
+def _from_elsewhere(settings: Settings, name: str, facts: HostFacts) -> list[OpsError]:
+    """Containers that Opsbook started, and no `current` that says so: the data of their folder would be left behind."""
+    places = sorted({c.working_dir for c in strangers(facts) if c.config and c.working_dir})
+    current = layout_of(settings).current
+    return [
+        ConfigError(
+            f"containers of this environment come from {place}, and {current} is not there",
+            target=name,
+            next_step=f"set `base` of ops.toml back to where it was; if only the link is gone: ln -s {place} {current}",
+        )
+        for place in places
     ]
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from standin.server import Killed, Session
 
-from ops.errors import NeedsPerson, RolledBack
+from ops.errors import ConfigError, NeedsPerson, RolledBack
 
 
 @pytest.fixture
@@ -34,6 +34,12 @@ def lost(request, crashing):
     return crashing
 
 
+@pytest.fixture
+def unseen(monkeypatch):
+    """It happens behind the check, where no check can see it."""
+    monkeypatch.setattr("ops.deploy.neighbours.strangers", lambda facts: ())
+
+
 def died(shop, version):
     session = Session()
     session.on("^current ->", session.kill)
@@ -42,6 +48,17 @@ def died(shop, version):
     shop.web1.age_lock("shop", "staging", 100)
 
 
+def test_a_deploy_is_refused_and_names_where_the_containers_come_from(lost):
+    before = lost.web1.docker.shown()
+    with pytest.raises(
+        ConfigError, match="containers of this environment come from /.*/releases/"
+    ) as failure:
+        lost.deploy("3", environment="staging")
+    assert "`base` of ops.toml" in failure.value.next_step
+    assert lost.web1.docker.shown() == before
+
+
+@pytest.mark.usefixtures("unseen")
 def test_a_deploy_that_fails_leaves_the_containers_from_before(lost):
     with pytest.raises(NeedsPerson, match="no release that served is known here") as failure:
         lost.deploy("2", environment="staging")
@@ -50,6 +67,7 @@ def test_a_deploy_that_fails_leaves_the_containers_from_before(lost):
     assert {line.split("-")[0] for line in running} == {"nginx", "postgres", "web"}
 
 
+@pytest.mark.usefixtures("unseen")
 def test_a_rollback_behind_a_deploy_that_died_leaves_them_too(lost):
     died(lost, "3")
     before = [c.id for c in lost.web1.docker.of("postgres")]
