@@ -84,7 +84,7 @@ class Rollout:
                 if asked:
                     bench.reporter.step(name, f"smoke check {check.path}")
                     address = config.servers[name].address or name
-                    smoke(host, check, self.settings.folder, address, bench.cancellation)
+                    smoke(host, check, self.settings.folder, address, bench.cancellation, bench.project)
 
     def commit(self) -> None:
         """Make the releases current everywhere and tag their images, then prune; raises what failed but the pruning."""

@@ -25,7 +25,7 @@ class SmokeFailed(OpsError):
 
 
 def smoke(
-    host: Host, check_: Smoke, folder: Path, address: str, cancellation: Cancellation, project: str = ""
+    host: Host, check_: Smoke, folder: Path, address: str, cancellation: Cancellation, project: str
 ) -> None:
     """Run one check on one server, at most three times in about a second.
 

@@ -51,7 +51,7 @@ def died(shop, version):
 def test_a_deploy_is_refused_and_names_where_the_containers_come_from(lost):
     before = lost.web1.docker.shown()
     with pytest.raises(
-        ConfigError, match="containers of this environment come from /.*/releases/"
+        ConfigError, match=r"containers of this environment come from /.*/releases/"
     ) as failure:
         lost.deploy("3", environment="staging")
     assert "`base` of ops.toml" in failure.value.next_step
