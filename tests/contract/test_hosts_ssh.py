@@ -131,6 +131,7 @@ def test_a_wrong_key_is_told_with_the_user_and_the_key(start: Start, opened: Cal
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.parity("D15")
 def test_a_key_may_stand_in_a_variable(
     start: Start, opened: Callable[..., SSHHost], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

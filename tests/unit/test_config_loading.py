@@ -68,6 +68,7 @@ def test_an_unknown_stack_is_told_with_the_nearest_one(stack, tmp_path):
 
 
 @pytest.mark.parametrize("environment", [None, "prod"])
+@pytest.mark.parity("D1")
 def test_an_environment_that_is_missing_or_unknown_lists_the_known_ones(stack, environment):
     with pytest.raises(UsageError, match="known: staging, production") as caught:
         load(environment, start=stack)
