@@ -75,7 +75,7 @@ class Link:
         """Give a process that executes `line`, in one of the slots."""
         acquire(self._slots, cancellation)
         try:
-            chain, channel = self._granted(lambda chain: open_channel(chain, line), cancellation)
+            chain, channel = self._granted(partial(open_channel, line=line), cancellation)
             try:
                 yield ChannelProcess(channel, chain)
                 if self._tight:  # the slot is of use to others once sshd has seen this session's end
@@ -88,19 +88,19 @@ class Link:
     @contextmanager
     def spare_session(self, line: str) -> Iterator[Process]:
         """Give a process beside the slots, over a connection of its own where sshd grants no third session."""
-        chain, cancellation = self._chain, Cancellation()
+        chain, cancellation, work = self._chain, Cancellation(), partial(open_channel, line=line)
         if chain is None or not chain.active:
             raise ConnectionLost(
                 chain.lost if chain and chain.lost else "the connection is gone", target=self.name
             )
         with ExitStack() as opened:
             try:
-                channel = waited(partial(open_channel, chain, line), cancellation, close_channel)
+                channel = self._once(chain, work, cancellation)
             except paramiko.ChannelException:
                 chain = waited(self._dial, cancellation, Chain.close)
                 opened.callback(chain.close)
                 try:
-                    channel = self._insisted(partial(open_channel, chain, line), cancellation)
+                    channel = self._insisted(chain, work, cancellation)
                 except _BROKEN as error:
                     raise self._failure(chain, error) from error
             except _BROKEN as error:
@@ -130,7 +130,7 @@ class Link:
         chain = self.chain(cancellation)
         self._count()
         try:
-            return waited(lambda: work(chain), cancellation, discard)
+            return waited(lambda: work(chain), cancellation, discard, lambda: chain.active)
         except _BROKEN as error:
             if chain.active:
                 raise
@@ -142,23 +142,25 @@ class Link:
         """Return the session that `work` opens, and the connection it is on."""
         chain = self.chain(cancellation)
         try:
-            return chain, self._insisted(partial(work, chain), cancellation)
+            return chain, self._insisted(chain, work, cancellation)
         except _BROKEN as error:
             if chain.active or chain.lost:
                 raise self._failure(chain, error) from error
         chain = self.chain(cancellation)  # the other had died idle: nothing was executed yet
         try:
-            return chain, self._insisted(partial(work, chain), cancellation)
+            return chain, self._insisted(chain, work, cancellation)
         except _BROKEN as error:
             raise self._failure(chain, error) from error
 
-    def _insisted(self, work: Callable[[], paramiko.Channel], cancellation: Cancellation) -> paramiko.Channel:
+    def _insisted(
+        self, chain: Chain, work: Callable[[Chain], paramiko.Channel], cancellation: Cancellation
+    ) -> paramiko.Channel:
         """Return the session that `work` opens, tried again while sshd grants none; raises what paramiko raises."""
         self._count()
         deadline = time.monotonic() + _SESSION_RETRY
         while True:
             try:
-                return waited(work, cancellation, close_channel)
+                return self._once(chain, work, cancellation)
             except paramiko.ChannelException as error:
                 self._tight = True
                 if time.monotonic() > deadline:
@@ -168,6 +170,12 @@ class Link:
                         next_step="raise MaxSessions in its sshd_config (2 are enough)",
                     ) from error
             cancellation.wait(0.05)
+
+    def _once(
+        self, chain: Chain, work: Callable[[Chain], paramiko.Channel], cancellation: Cancellation
+    ) -> paramiko.Channel:
+        # Paramiko waits without end for the answer to an exec that it did not send, the connection being gone.
+        return waited(lambda: work(chain), cancellation, close_channel, lambda: chain.active)
 
     def _failure(self, chain: Chain, error: Exception) -> Unreachable:
         if chain.active and not chain.lost:

@@ -12,15 +12,28 @@ __all__ = ["acquire", "waited"]
 
 T = TypeVar("T")
 _TICK = 0.1
+_UNNOTICED = 20  # ticks in which work has to notice that its connection is gone
 
 
-def waited(work: Callable[[], T], cancellation: Cancellation, discard: Callable[[T], object]) -> T:
-    """Return what `work` returns or raise what it raises; on cancellation leave it, and discard what it brings."""
+def waited(
+    work: Callable[[], T],
+    cancellation: Cancellation,
+    discard: Callable[[T], object],
+    stands: Callable[[], bool] = lambda: True,
+) -> T:
+    """Return what `work` returns or raise what it raises; on cancellation leave it, and discard what it brings.
+
+    Raises EOFError once what it waits for stands no more and `work` does not notice.
+    """
     cancellation.check()
     job = _Job(work, discard)
+    fallen = 0
     try:
         while not job.over.wait(_TICK):
             cancellation.check()
+            fallen = 0 if stands() else fallen + 1
+            if fallen >= _UNNOTICED:
+                raise EOFError
     except BaseException:
         job.leave()
         raise

@@ -16,6 +16,8 @@ from typing import Any
 import paramiko
 from paramiko.common import cMSG_GLOBAL_REQUEST
 
+from ops.hosts.ordering import OrderedChannels, overtaken
+
 __all__ = ["HeardSocket", "ProbedTransport", "Watch"]
 
 _KEX = ("curve25519-sha256@libssh.org",)
@@ -26,8 +28,7 @@ _WINDOW = 4 * 1024 * 1024
 class HeardSocket:
     """A socket or channel that counts what it received; `ended` is True once nothing more can come.
 
-    Paramiko lets a sender fail, and wakes all that waits, before it calls the connection inactive: its word comes too
-    late to tell a connection that broke from a channel that was refused.
+    Paramiko lets senders fail and wakes all that waits before it calls the connection inactive, which is too late.
     """
 
     def __init__(self, inner: socket.socket | paramiko.Channel | paramiko.ProxyCommand) -> None:
@@ -73,6 +74,7 @@ class ProbedTransport(paramiko.Transport):
         self._busy = False
         self._opening = threading.local()
         self._refusals: dict[int, paramiko.ChannelException] = {}
+        self._channels = OrderedChannels(self)
         options = self.get_security_options()
         options.kex = _prefer(_KEX, tuple(options.kex))
         options.ciphers = _prefer(_CIPHERS, tuple(options.ciphers))
@@ -118,6 +120,10 @@ class ProbedTransport(paramiko.Transport):
             if refusal is None:
                 raise
             raise refusal from None
+
+    def _send_message(self, message: paramiko.Message) -> None:
+        if not overtaken(message):
+            super()._send_message(message)  # type: ignore[misc]
 
     def _next_channel(self) -> int:
         number: int = super()._next_channel()  # type: ignore[misc]  # asked by `open_channel` in its own thread

@@ -40,6 +40,19 @@ def test_nothing_begins_once_it_is_cancelled():
         waited(lambda: pytest.fail("it began"), cancellation, lambda _: None)
 
 
+def test_work_that_does_not_notice_the_end_of_its_connection_is_left():
+    finish, put_away = threading.Event(), threading.Event()
+
+    def work():
+        finish.wait(60)
+        return "late"
+
+    with pytest.raises(EOFError):
+        waited(work, Cancellation(), lambda found: put_away.set(), lambda: False)
+    finish.set()
+    assert put_away.wait(60)
+
+
 def test_waiting_for_a_slot_ends_with_the_cancellation():
     slot, cancellation = threading.Semaphore(1), Cancellation()
     acquire(slot, cancellation)
