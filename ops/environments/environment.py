@@ -100,21 +100,20 @@ class Environment:
         wait: float = 0.0,
         state_host: str | None = None,
         reporter: Reporter | None = None,
-        ask: Callable[[RollbackPlan], None] | None = None,
+        ask: Callable[[RollbackPlan], bool] | None = None,
     ) -> Outcome:
         """Go back to an earlier release (default: the one before) and return what came of it.
 
-        `ask` is shown the plan first and may raise. Secrets are today's unless `release_secrets`. Raises as
-        `deploy` does.
+        `ask` is shown the plan first, may raise, and returns whether a person confirmed this very plan; if so, a plan
+        that has become another by then is refused. Secrets are today's unless `release_secrets`. Raises as `deploy` does.
         """
         text("to", to)
         interruption = Interruption()
         options = RollbackOptions(to, release_secrets, listed("servers", servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
             if ask is not None:
-                confirmed = rollback_plan(self.settings, hosts, options)
-                ask(confirmed)
-                options = replace(options, confirmed=confirmed)
+                found = rollback_plan(self.settings, hosts, options)
+                options = replace(options, confirmed=found if ask(found) else None)
             return rollback(self.settings, hosts, options, reporter or Silent(), interruption)
 
     def rollback_plan(

@@ -106,13 +106,14 @@ def rollback(
 
     target = _environment(env, stack)
 
-    def ask(found: RollbackPlan) -> None:
+    def ask(found: RollbackPlan) -> bool:
         text = rollback_text(found)
         if not (json or quiet):
             tell(target.settings.redactor(text))
         if found.migrated_since:
             confirm(target.settings, "Go back although the database schema does not? (yes)", "yes", yes=yes)
         confirm_as_configured(target.settings, f"Roll back {target.settings.environment}?", yes=yes)
+        return not yes and (bool(found.migrated_since) or target.settings.config.confirm != "no")
 
     if dry_run:
         found = target.rollback_plan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,16 +19,27 @@ __all__ = ["history_text", "outcome_text", "plan_text", "rollback_text", "status
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Return rows in columns; the last column is cut to the terminal's width."""
+    """Return rows in columns; in a terminal the last column is folded to its width, elsewhere a row is a line."""
     if not rows:
         return ""
-    columns = shutil.get_terminal_size((120, 24)).columns
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    front = len(indent) + sum(width + 2 for width in widths[:-1])
+    room = _columns() - front
     lines = []
     for row in rows:
-        line = indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        lines.append(line if len(line) <= columns else line[: columns - 1] + "…")
+        head = indent + "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
+        *_, last = row
+        cells = textwrap.wrap(last, room) if 20 <= room < len(last) else [last]
+        lines.append((head[:front] + cells[0]).rstrip())
+        lines += [" " * front + cell for cell in cells[1:]]
     return "\n".join(lines)
+
+
+def _columns() -> int:
+    """Return the width of the terminal; what goes to a pipe or a file is not folded."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return sys.maxsize
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 def plan_text(plan: DeployPlan, *, commands: bool = True) -> str:
@@ -35,9 +47,7 @@ def plan_text(plan: DeployPlan, *, commands: bool = True) -> str:
     revision = f" (revision {plan.revision[:12]})" if plan.revision else ""
     lines = [f"Plan: {plan.stack} {plan.environment} -> version {plan.version}{revision}"]
     for warning in plan.warnings:
-        lines += textwrap.wrap(
-            f"warning: {warning}", shutil.get_terminal_size((120, 24)).columns, subsequent_indent="  "
-        )
+        lines += textwrap.wrap(f"warning: {warning}", min(_columns(), 10_000), subsequent_indent="  ")
     if plan.nothing_to_do:
         return "\n".join([*lines, "Nothing to do: every server runs this version with this content."])
     lines.append("")
