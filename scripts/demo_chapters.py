@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -81,16 +82,13 @@ def main() -> int:
 
 def prepare(there: sandbox.Sandbox) -> None:
     """Make the demo's own copy of the stack, and begin with empty servers."""
+    # Whatever a test or an earlier demo left there: they are throw-away servers.
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(sandbox.reset, ("web1", "web2")))
     WORK.mkdir(exist_ok=True)
     shutil.rmtree(STACK, ignore_errors=True)
     shutil.copytree(ROOT / "compose" / "demo", STACK, ignore=shutil.ignore_patterns(".env", ".ops"))
     os.environ.update(variables(there))
-    status = subprocess.run(
-        [INV, "deploy.status", *WHERE, "--json"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    servers = json.loads(status.stdout)["data"]["servers"] if status.stdout else {}
-    if any(server["release"] for server in servers.values()):
-        subprocess.run([INV, "stack.remove", *WHERE, "--volumes", "--yes", "--quiet"], cwd=ROOT, check=True)
 
 
 def variables(there: sandbox.Sandbox) -> dict[str, str]:
