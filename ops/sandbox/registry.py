@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +23,11 @@ from ops.sandbox.images import Images
 from ops.sandbox.layout import LABEL, Layout
 from ops.sandbox.look_alikes import LookAlike
 
-__all__ = ["MIRROR", "REGISTRY", "USERNAME", "fill_mirror", "mirror", "mirror_volume", "private"]
+__all__ = ["MIRROR", "REGISTRY", "USERNAME", "fill_mirror", "mirror", "mirror_volume", "private", "wait"]
 
 REGISTRY, MIRROR = "registry.sandbox:5000", "mirror.sandbox:5001"
 USERNAME = "opsbook"
+READY_SECONDS = 30
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
@@ -66,10 +68,11 @@ def fill_mirror(layout: Layout, images: Images, say: Callable[[str], None]) -> N
     upstream names.
 
     Goes through a port on loopback, which a Docker engine trusts without a certificate. Raises
-    FailedUnchanged when the mirror does not answer, DockerFailed when a push fails.
+    FailedUnchanged when the mirror does not answer within 30 s, DockerFailed when a push fails.
     """
     published = docker("port", layout.container("mirror"), "5001/tcp").split()[0]
     context = ssl.create_default_context(cafile=str(layout.directory / "ca.crt"))
+    wait(published, context)
 
     def push(look_alike: LookAlike, reference: str, image: str) -> None:
         missing = [
@@ -90,6 +93,23 @@ def fill_mirror(layout: Layout, images: Images, say: Callable[[str], None]) -> N
     with ThreadPoolExecutor(max_workers=4) as pool:
         for future in [pool.submit(push, *each) for each in images.look_alikes]:
             future.result()
+
+
+def wait(published: str, context: ssl.SSLContext, seconds: float = READY_SECONDS) -> None:
+    """Given where the engine publishes a registry (address:port), return once it answers.
+
+    The engine takes connections at a published port before the container listens, and ends them at once.
+    Raises FailedUnchanged after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _get(published, context, "/v2/")
+            return
+        except FailedUnchanged:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _container(
@@ -136,12 +156,21 @@ def _admits(entries: bytes, password: str) -> bool:
 
 
 def _has(published: str, context: ssl.SSLContext, path: str, image: str) -> bool:
+    response, body = _get(published, context, path)
+    if response.status != 200:
+        return False
+    # An engine's id of an image is its configuration's digest, or with the containerd store the manifest's.
+    manifest = json.loads(body)
+    return image in (manifest.get("config", {}).get("digest"), response.headers.get("Docker-Content-Digest"))
+
+
+def _get(published: str, context: ssl.SSLContext, path: str) -> tuple[http.client.HTTPResponse, bytes]:
     connection = http.client.HTTPSConnection(published, context=context, timeout=10)
     try:
         connection.request("GET", path, headers={"Accept": MANIFESTS})
         response = connection.getresponse()
-        body = response.read()
-    except OSError as error:
+        return response, response.read()
+    except (OSError, http.client.HTTPException) as error:
         raise FailedUnchanged(
             f"the mirror does not answer at {published}: {error}",
             target="mirror",
@@ -149,8 +178,3 @@ def _has(published: str, context: ssl.SSLContext, path: str, image: str) -> bool
         ) from None
     finally:
         connection.close()
-    if response.status != 200:
-        return False
-    # An engine's id of an image is its configuration's digest, or with the containerd store the manifest's.
-    manifest = json.loads(body)
-    return image in (manifest.get("config", {}).get("digest"), response.headers.get("Docker-Content-Digest"))
