@@ -78,6 +78,9 @@ class Field:
                 ssh_config = "{self.config}"
                 [services.web]
                 health = {{ kind = "http", path = "/", port = 8000, passes = 1, interval = 0.1 }}
+                # The others run the same stack on the same server: this says that it is one of its own.
+                [environments.bench]
+                project = "bench-bench"
                 [environments.bench.servers.web1]
                 address = "bench"
                 """
@@ -131,7 +134,7 @@ class Field:
     def pyinfra(self, number: int) -> None:
         """pyinfra."""
         argv = [str(ROOT / ".bench-venv/bin/pyinfra"), "-y", "--data", f"ssh_config_file={self.config}"]
-        argv += ["--data", f"ssh_known_hosts_file={self.folder / 'known_hosts'}", "bench", "deploy.py"]
+        argv += ["--data", f"ssh_known_hosts_file={self.folder / 'known_hosts'}", "@ssh/bench", "deploy.py"]
         self._run("pyinfra", number, argv)
 
     def ansible(self, number: int) -> None:
@@ -139,6 +142,13 @@ class Field:
         self._run(
             "ansible", number, [str(ROOT / ".bench-venv/bin/ansible-playbook"), "-i", "bench,", "site.yaml"]
         )
+
+    def check(self, project: str, number: int) -> None:
+        """End the bench unless the project's container is the one of this round."""
+        script = f"docker inspect --format '{{{{.Config.Env}}}}' {project}-web-1"
+        said = run(["ssh", "-F", str(self.config), "bench", script], folder=self.folder, env=self.env)
+        if f"REVISION=v{number} " not in said.replace("]", " "):
+            raise SystemExit(f"bench: {project} did not bring version v{number} up: {said}")
 
     def _shell_script(self, number: int, name: str, wait: str) -> None:
         remote = f"ssh -F {shlex.quote(str(self.config))} bench"
@@ -169,7 +179,8 @@ def report() -> tuple[list[str], bool]:
             "pyinfra": field.pyinfra,
             "Ansible, pipelined": field.ansible,
         }
-        measured = rounds(contenders, ROUNDS)
+        projects = dict(zip(contenders, ("ssh", "bench-bench", "script", "pyinfra", "ansible"), strict=True))
+        measured = rounds(contenders, ROUNDS, check=lambda name, number: field.check(projects[name], number))
         asleep = rounds({"the seed's deploy.sh as it stands (one round)": field.sleeping}, 1, warmup=0)
     sandbox.reset("web1")
     base = measured[0].name

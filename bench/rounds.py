@@ -25,15 +25,25 @@ class Measured:
         return statistics.median(self.seconds)
 
 
-def rounds(contenders: Mapping[str, Callable[[int], None]], count: int, warmup: int = 1) -> list[Measured]:
-    """Run each contender once a round and return their times; the first `warmup` rounds do not count."""
+def rounds(
+    contenders: Mapping[str, Callable[[int], None]],
+    count: int,
+    warmup: int = 1,
+    check: Callable[[str, int], None] = lambda name, number: None,
+) -> list[Measured]:
+    """Run each contender once a round and return their times; the first `warmup` rounds do not count.
+
+    `check(name, number)` looks, off the clock, whether the contender did its work.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(count + warmup):
         for name, contender in contenders.items():
             start = time.monotonic()
             contender(number)
+            took = time.monotonic() - start
+            check(name, number)
             if number >= warmup:
-                seconds[name].append(time.monotonic() - start)
+                seconds[name].append(took)
     return [Measured(name, tuple(values)) for name, values in seconds.items()]
 
 
