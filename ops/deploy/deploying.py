@@ -14,14 +14,14 @@ from ops.deploy.images import pull_pins, resolve, served_pins
 from ops.deploy.migration import migrate
 from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, switch_for, wishes
 from ops.deploy.preflight import warnings
-from ops.deploy.rollout import Rollout, raise_all
+from ops.deploy.rollout import Rollout
 from ops.deploy.survey import Survey
 from ops.deploy.undoing import undo
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
 from ops.errors import FailedUnchanged
 from ops.hosts import Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
 from ops.runs.acquiring import correct_holder, ended_in_between, take_lock
 from ops.runs.during import during
@@ -276,4 +276,4 @@ def _upload(rollout: Rollout, found: Examined) -> None:
             )
 
     rollout.uploaded = set(rollout.releases)
-    raise_all(each({name: run.hosts[name] for name in rollout.releases}, write))
+    together(each({name: run.hosts[name] for name in rollout.releases}, write))

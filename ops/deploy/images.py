@@ -13,7 +13,7 @@ from ops.deploy.survey import Survey, current_release
 from ops.engines.facts import HostFacts
 from ops.errors import ConfigError, FailedUnchanged, OpsError, gathered
 from ops.hosts import Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 
 __all__ = ["Wish", "known_pins", "pull", "resolve", "served_pins"]
 
@@ -117,19 +117,9 @@ def resolve(
             raise gathered(faults)
         return found
 
-    answers = each({name: hosts[name] for name in asked}, ask)
-    raise_failures(answers)
-    for answer in answers.values():
-        if isinstance(answer, dict):
-            pins |= answer
+    for answer in together(each({name: hosts[name] for name in asked}, ask)).values():
+        pins |= answer
     return pins
-
-
-def raise_failures(answers: Mapping[str, object]) -> None:
-    """Raise one error for all that failed, if any did."""
-    faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
-    if faults:
-        raise gathered(faults)
 
 
 def pull_error(reference: str, text: str, server: str, facts: HostFacts) -> OpsError:
@@ -229,7 +219,7 @@ def pull_pins(
         if faults:
             raise gathered(faults)
 
-    raise_failures(each({name: hosts[name] for name in lacking}, fetch))
+    together(each({name: hosts[name] for name in lacking}, fetch))
 
 
 def _pulled(text: str) -> dict[str, dict[str, object] | str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ops.deploy.planning import switch_for
-from ops.deploy.rollout import Rollout, raise_all
+from ops.deploy.rollout import Rollout
 from ops.engines.compose import one_off
 from ops.engines.release import fits
 from ops.errors import Locked, NeedsPerson, OpsError
 from ops.hosts import Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 from ops.runs.execute import execute
 from ops.strategies.steps import Step, View
 from ops.strategies.switch import plan_switch
@@ -84,4 +84,4 @@ def _start_support(rollout: Rollout, service: str) -> None:
         rollout.touch(name)
         execute(starts[name], host, View(rollout.surveys[name].facts.containers), rollout.bench)
 
-    raise_all(each({name: host for name, host in rollout.run.hosts.items() if name in starts}, start))
+    together(each({name: host for name, host in rollout.run.hosts.items() if name in starts}, start))

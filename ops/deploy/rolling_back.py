@@ -11,7 +11,7 @@ from ops.config.dotenv import compose_form
 from ops.deploy.examine import chosen_servers, state_host_of
 from ops.deploy.images import pull_pins
 from ops.deploy.planning import batches, secret_values
-from ops.deploy.rollout import Rollout, raise_all
+from ops.deploy.rollout import Rollout
 from ops.deploy.survey import Survey, current_release, survey
 from ops.deploy.undoing import undo
 from ops.deploy.wayback import go_back, strangers
@@ -22,7 +22,7 @@ from ops.engines.rendering import tarball
 from ops.errors import ConfigError, OpsError, UsageError, gathered
 from ops.gates.smoke import untrusted
 from ops.hosts import Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
 from ops.runs.acquiring import correct_holder, ended_in_between, take_lock
 from ops.runs.during import during
@@ -120,7 +120,7 @@ def _plan(
     problems: list[OpsError] = []
     for name, found in surveys.items():
         target: str | None
-        current = found.release(serving[name] or "")
+        current = current_release(found)
         if options.to is not None:
             target = options.to
         elif died is not None and died.previous:
@@ -230,7 +230,7 @@ def _through_the_phases(rollout: Rollout, options: RollbackOptions) -> str:
             if not result.ok:
                 raise OpsError(f"the release's values could not be written: {result.last_lines}", target=name)
 
-        raise_all(each({name: run.hosts[name] for name in releases}, write))
+        together(each({name: run.hosts[name] for name in releases}, write))
     with during(run, Phase.SWITCH):
         _empty(rollout, emptied)
         services = {name: tuple(release.services) for name, release in releases.items()}
@@ -285,9 +285,7 @@ def _own_records(rollout: Rollout, targets: Mapping[str, str | None]) -> dict[st
         script = f"cd {folder} && {{ cat .release.json 2>/dev/null || cat release.json; }}"
         return Release.from_json(host.run(Command(script, title="read the release's own record")).stdout)
 
-    answers = each({name: rollout.run.hosts[name] for name, target in targets.items() if target}, read)
-    raise_all(answers)
-    return {name: answer for name, answer in answers.items() if isinstance(answer, Release)}
+    return together(each({name: rollout.run.hosts[name] for name, target in targets.items() if target}, read))
 
 
 def _empty(rollout: Rollout, names: list[str]) -> None:
@@ -300,4 +298,4 @@ def _empty(rollout: Rollout, names: list[str]) -> None:
         go_back(rollout.settings, host, None, rollout.bench, unmanaged=theirs)
         rollout.results[name] = Target("host", "changed", rollout.came_from.get(name), None)
 
-    raise_all(each({name: rollout.run.hosts[name] for name in names}, empty))
+    together(each({name: rollout.run.hosts[name] for name in names}, empty))

@@ -14,10 +14,10 @@ from ops.deploy.survey import Survey
 from ops.deploy.wayback import look
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import Locked, NeedsPerson, OpsError, Unreachable, gathered
+from ops.errors import Locked, NeedsPerson, OpsError, Unreachable
 from ops.gates.smoke import smoke
 from ops.hosts import Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 from ops.notify import notify
 from ops.outcomes import Outcome, Target
 from ops.runs.ending import finish
@@ -26,14 +26,7 @@ from ops.runs.run import Run
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
-__all__ = ["Rollout", "raise_all"]
-
-
-def raise_all(answers: Mapping[str, object]) -> None:
-    """Raise what failed among answers, all of it together; return when nothing did."""
-    faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
-    if faults:
-        raise gathered(faults)
+__all__ = ["Rollout"]
 
 
 @dataclass
@@ -211,4 +204,4 @@ class Rollout:
                     )
                     self.note(name, "unreachable")
                     del faults[name]
-        raise_all(faults)
+        together(faults)

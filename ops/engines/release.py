@@ -11,7 +11,16 @@ from typing import Any
 from ops.engines.facts import Container
 from ops.errors import ConfigError
 
-__all__ = ["HealthSpec", "ProxySpec", "Release", "ServiceSpec", "config_hash", "config_variable", "fits"]
+__all__ = [
+    "HealthSpec",
+    "ProxySpec",
+    "Release",
+    "ServiceSpec",
+    "config_hash",
+    "config_variable",
+    "ended_well",
+    "fits",
+]
 
 
 @dataclass(frozen=True)
@@ -158,5 +167,9 @@ def config_variable(service: str) -> str:
 
 def fits(spec: ServiceSpec, container: Container) -> bool:
     """Return whether a container is as its service defines it: it runs, or where it has an end, it ended well."""
-    ended_well = spec.health.kind == "completed" and container.state == "exited" and container.exit_code == 0
-    return container.config == spec.config and (container.running or ended_well)
+    return container.config == spec.config and (container.running or ended_well(spec, container))
+
+
+def ended_well(spec: ServiceSpec, container: Container) -> bool:
+    """Return whether a container of a service that runs once has come to its end, and with exit code 0."""
+    return spec.health.kind == "completed" and container.state == "exited" and container.exit_code == 0

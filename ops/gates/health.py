@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from ops.commands import Command, quote
 from ops.engines.facts import Container, containers_query, parse_containers
-from ops.engines.release import HealthSpec, ServiceSpec
+from ops.engines.release import HealthSpec, ServiceSpec, ended_well
 from ops.errors import OpsError
 from ops.gates.http import request
 from ops.hosts import Cancellation, Host
@@ -149,7 +149,7 @@ def _stop_at_crash(
     host: Host, spec: ServiceSpec, containers: Sequence[Container], baseline: Mapping[str, int]
 ) -> None:
     for container in containers:
-        if spec.health.kind == "completed" and container.state == "exited" and container.exit_code == 0:
+        if ended_well(spec, container):
             continue
         crashed = container.state in ("exited", "dead", "restarting") or container.restarts > baseline.get(
             container.id, 0

@@ -29,7 +29,7 @@ def smoke(
 ) -> None:
     """Run one check on one server, at most three times in about a second.
 
-    It goes to where containers of the `project` publish the port (without one: containers of any stack of Opsbook).
+    It goes to where containers of the `project` publish the port.
     Raises SmokeFailed with what was asked, what came, and what was expected.
     """
     fault, at = "", _published_at(host, check_.port, project)
@@ -74,7 +74,7 @@ def check(host: Host, check_: Smoke, folder: Path, address: str, at: str = LOOPB
 
 def _published_at(host: Host, port: int, project: str) -> str:
     """Return the address of the server that a port is published at: 127.0.0.1 where it is among them, or none is known."""
-    label = f"com.docker.compose.project={project}" if project else "ops.stack"
+    label = f"com.docker.compose.project={project}"
     result = host.run(
         Command(
             f"docker ps --filter {quote(f'label={label}')} --format '{{{{.Ports}}}}'",

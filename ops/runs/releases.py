@@ -9,9 +9,9 @@ from ops.config import Settings
 from ops.engines.facts import HostFacts, host_queries, read_facts
 from ops.engines.layout import Layout
 from ops.engines.release import Release
-from ops.errors import FailedUnchanged, OpsError, UsageError, gathered
+from ops.errors import FailedUnchanged, UsageError
 from ops.hosts import Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 
 __all__ = ["Serving", "layout_of", "serving"]
 
@@ -45,11 +45,7 @@ def serving(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Serving]
         text = facts.releases.get(facts.current or "")
         return Serving(facts, Release.from_json(text) if text else None)
 
-    answers = each(hosts, ask)
-    faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
-    if faults:
-        raise gathered(faults)
-    found = {name: answer for name, answer in answers.items() if isinstance(answer, Serving)}
+    found = together(each(hosts, ask))
     if not any(one.release for one in found.values()):
         raise UsageError(
             f"{settings.stack} {settings.environment} is not deployed yet", next_step="inv deploy"

@@ -12,9 +12,9 @@ from ops.config import Settings
 from ops.engines.compose import down, in_release
 from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
-from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, gathered
+from ops.errors import Interrupted, Locked, NeedsPerson, OpsError
 from ops.hosts import Cancelled, Host
-from ops.hosts.fleet import each
+from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
 from ops.runs.acquiring import take_lock
 from ops.runs.during import during
@@ -176,18 +176,14 @@ def _change(change: Change, action: str, one: Callable[[Run, str, Host, Serving]
             take_lock(run, holder, floor=floor, take_over=None, wait=change.wait)
             found = serving(change.settings, change.hosts)
         with during(run, Phase.SWITCH):
-            answers = each(run.hosts, lambda host: one(run, host.name, host, found[host.name]))
-        faults = [answer for answer in answers.values() if isinstance(answer, OpsError)]
-        if faults:
-            raise gathered(faults)
+            words: dict[str, Word] = together(
+                each(run.hosts, lambda host: one(run, host.name, host, found[host.name]))
+            )
         targets = {}
-        for name, word in answers.items():
+        for name, word in words.items():
             release = found[name].release
             identity = release.id if release else None
-            assert isinstance(word, str)
-            targets[name] = Target(
-                "host", "changed" if word == "changed" else "unchanged", identity, identity
-            )
+            targets[name] = Target("host", word, identity, identity)
         return run.outcome(targets)
 
 

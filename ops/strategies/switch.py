@@ -123,14 +123,19 @@ def _orphans(
     Two databases on one volume would destroy it, and a port is there once; what is in nobody's way serves to the end.
     """
     orphans = tuple(c for c in view.containers if c.service not in release.services)
-    wanted = {
+    wanted = _wanted(release, view, only)
+    rest = tuple(c for c in orphans if not c.holds & wanted)
+    return tuple(c for c in orphans if c.holds & wanted), rest if only is None else ()
+
+
+def _wanted(release: Release, view: View, only: Collection[str] | None = None) -> set[str]:
+    """Return what services that are about to start will hold."""
+    return {
         held
         for name, spec in release.services.items()
         if (only is None or name in only) and not settled(spec, view)
         for held in spec.holds
     }
-    rest = tuple(c for c in orphans if not c.holds & wanted)
-    return tuple(c for c in orphans if c.holds & wanted), rest if only is None else ()
 
 
 def _away(containers: tuple[Container, ...], switch: Switch, word: str) -> Act:
@@ -183,15 +188,10 @@ def effects(
         else:
             text = "recreated: about 2 s without it"
         found.append(Effect(name, text, True))
-    first, _ = _orphans(release, view)
+    wanted = _wanted(release, view)
     for name in sorted({c.service for c in view.containers} - release.services.keys()):
         text = "removed: no longer in the compose files"
-        if held := sorted(_taken_over(release, first, name)):
+        if held := sorted({held for c in view.of(name) for held in c.holds & wanted}):
             text = f"stopped first, and removed: its {', '.join(held)} is wanted by another service"
         found.append(Effect(name, text, True))
     return tuple(found)
-
-
-def _taken_over(release: Release, first: tuple[Container, ...], service: str) -> set[str]:
-    wanted = {held for spec in release.services.values() for held in spec.holds}
-    return {held for c in first if c.service == service for held in c.holds & wanted}

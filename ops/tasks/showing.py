@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ops.tasks.output import interactive
+
 if TYPE_CHECKING:
     from ops.deploy.planning import DeployPlan
     from ops.deploy.rolling_back import RollbackPlan
@@ -37,7 +39,7 @@ def table(rows: Sequence[Sequence[str]], indent: str = "") -> str:
 
 def _columns() -> int:
     """Return the width of the terminal; what goes to a pipe or a file is not folded."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not interactive(sys.stdout):
         return sys.maxsize
     return shutil.get_terminal_size((120, 24)).columns
 
@@ -47,7 +49,7 @@ def plan_text(plan: DeployPlan, *, commands: bool = True) -> str:
     revision = f" (revision {plan.revision[:12]})" if plan.revision else ""
     lines = [f"Plan: {plan.stack} {plan.environment} -> version {plan.version}{revision}"]
     for warning in plan.warnings:
-        lines += textwrap.wrap(f"warning: {warning}", min(_columns(), 10_000), subsequent_indent="  ")
+        lines += textwrap.wrap(f"warning: {warning}", _columns(), subsequent_indent="  ")
     if plan.nothing_to_do:
         return "\n".join([*lines, "Nothing to do: every server runs this version with this content."])
     lines.append("")
