@@ -7,7 +7,7 @@ from ops.config import Settings
 from ops.deploy.survey import layout_of
 from ops.errors import Locked, OpsError
 from ops.hosts import Host
-from ops.runs.journal import Entry, now
+from ops.runs.journal import Entry, append, now
 from ops.runs.lock import AGE, Holder
 from ops.runs.run import new_run_id, operator
 
@@ -31,7 +31,8 @@ def unlock(settings: Settings, state: Host, *, force: bool) -> Holder | None:
             # The fence goes up too: should the run only have been frozen, it changes nothing more when it wakes.
             "exec 9>>.fence.lock; flock -x -w 20 9 || { echo 'a command of that run is still at work here' >&2; exit 1; }; "
             "t=$(( $(cat locks/change.token 2>/dev/null || echo 0) + 1 )); echo $t > locks/change.token && "
-            f"printf '%s %s\\n' $t {quote(run_id)} > fence && rm -rf locks/change && echo removed || exit 1; printf '%s\\n' {quote(entry)} >> journal.jsonl || true",
+            f"printf '%s %s\\n' $t {quote(run_id)} > fence && rm -rf locks/change && echo removed || exit 1; "
+            f"{append(entry)} || true",
             changes="lock",
             title="remove the lock",
         )

@@ -45,13 +45,14 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def append(layout: Layout, entry: str) -> Command:
-    """Return the command that adds a line."""
-    return Command(
-        f"cd {quote(layout.root)} && printf '%s\\n' {quote(entry)} >> journal.jsonl",
-        changes="journal",
-        title="journal",
-    )
+def append(line: str | None = None) -> str:
+    """Return the shell text that adds a line, or what comes on stdin, to the journal of the folder it runs in.
+
+    What it adds starts a line of its own, also behind one that a full disk cut off.
+    """
+    source = "cat" if line is None else f"printf '%s\\n' {quote(line)}"
+    whole = '[ ! -f journal.jsonl ] || [ -z "$(tail -c 1 journal.jsonl)" ] || echo'
+    return f"{{ {whole}; {source}; }} >> journal.jsonl"
 
 
 def read_journal(layout: Layout, lines: int = 200) -> Command:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from ops.commands import Command, quote
 from ops.engines.layout import Layout
 from ops.errors import Locked, NeedsPerson, OpsError
+from ops.runs.journal import append
 
 __all__ = [
     "AGE",
@@ -101,7 +102,8 @@ def acquire(
         'echo "$t" > locks/change.token || back 1; '
         f"flock -x -w 60 9 || {{ echo 'a command of an earlier run is still at work here' >&2; back {BUSY}; }}; "
         f"{{ printf '%s %s\\n' \"$t\" {quote(holder.run_id)} > fence && touch locks/change/heartbeat && "
-        'cat >> journal.jsonl; } || back 1; echo "$got $t"',
+        + append()
+        + '; } || back 1; echo "$got $t"',
         stdin=f"{holder.to_json()}\n{entry}\n".encode(),
         changes="lock",
         timeout=140,
@@ -172,7 +174,7 @@ def abandon(layout: Layout, entry: str) -> Command:
 def _last_line(layout: Layout, entry: str, then: str) -> str:
     """A full disk takes the line, not the lock: what comes `then` needs no room."""
     return (
-        f"cd {quote(layout.root)} || exit 1; printf '%s\\n' {quote(entry)} >> journal.jsonl; written=$?; "
+        f"cd {quote(layout.root)} || exit 1; {append(entry)}; written=$?; "
         f"{then} || exit 1; [ $written = 0 ] || exit {UNWRITTEN}"
     )
 

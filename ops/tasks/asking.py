@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["confirm", "confirm_as_configured"]
 
 
-def confirm(settings: Settings, question: str, expected: str, *, yes: bool) -> None:
-    """Ask at the terminal and go on only for the expected answer.
+def confirm(settings: Settings, question: str, expected: str, *, yes: bool) -> bool:
+    """Ask at the terminal and go on only for the expected answer; return whether a person was asked.
 
     Raises UsageError where nobody can be asked and `yes` was not given, or when the answer is another or none.
     """
     if yes:
-        return
+        return False
     if not interactive(sys.stdin) or sys.stderr is None:
         raise _refusal(
             settings,
@@ -30,17 +30,19 @@ def confirm(settings: Settings, question: str, expected: str, *, yes: bool) -> N
         )
     if _answer(question) != expected:
         raise _refusal(settings, "not confirmed; nothing was done")
+    return True
 
 
-def confirm_as_configured(settings: Settings, question: str, *, yes: bool, always: bool = False) -> None:
+def confirm_as_configured(settings: Settings, question: str, *, yes: bool, always: bool = False) -> bool:
     """Ask as `confirm` of ops.toml says: not at all (but with `always`), for a yes, or for the environment's name.
 
-    Raises UsageError as `confirm` does.
+    Returns whether a person was asked. Raises UsageError as `confirm` does.
     """
     if settings.config.confirm == "name":
-        confirm(settings, f"{question} Type the environment's name:", settings.environment, yes=yes)
-    elif always or settings.config.confirm == "yes":
-        confirm(settings, f"{question} (yes)", "yes", yes=yes)
+        return confirm(settings, f"{question} Type the environment's name:", settings.environment, yes=yes)
+    if always or settings.config.confirm == "yes":
+        return confirm(settings, f"{question} (yes)", "yes", yes=yes)
+    return False
 
 
 def _answer(question: str) -> str:

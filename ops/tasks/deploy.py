@@ -11,7 +11,7 @@ from invoke.context import Context
 
 from ops.tasks.asking import confirm, confirm_as_configured
 from ops.tasks.boundary import Answer, task
-from ops.tasks.options import at_least, helps, names
+from ops.tasks.options import at_least, helps, names, target_of
 from ops.tasks.output import interactive, tell
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def deploy(
     """Deploy a version to an environment; what fails is rolled back."""
     if dry_run:
         return _plan(env, version, stack, servers, state_host, allow_dirty)
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     question = f"Deploy {version or 'the default version'} to {target.settings.environment}?"
     confirm_as_configured(target.settings, question, yes=yes)
     with _reporter(target, json, quiet) as reporter:
@@ -104,16 +104,16 @@ def rollback(
     from ops.deploy.rolling_back import RollbackPlan
     from ops.tasks.showing import outcome_text, rollback_text
 
-    target = _environment(env, stack)
+    target = target_of(env, stack)
 
     def ask(found: RollbackPlan) -> bool:
         text = rollback_text(found)
         if not (json or quiet):
             tell(target.settings.redactor(text))
-        if found.migrated_since:
-            confirm(target.settings, "Go back although the database schema does not? (yes)", "yes", yes=yes)
-        confirm_as_configured(target.settings, f"Roll back {target.settings.environment}?", yes=yes)
-        return not yes and (bool(found.migrated_since) or target.settings.config.confirm != "no")
+        schema = "Go back although the database schema does not? (yes)"
+        asked = bool(found.migrated_since) and confirm(target.settings, schema, "yes", yes=yes)
+        question = f"Roll back {target.settings.environment}?"
+        return confirm_as_configured(target.settings, question, yes=yes) or asked
 
     if dry_run:
         found = target.rollback_plan(
@@ -140,7 +140,7 @@ def status(
     """Show which release serves on each server; exit 1 when something is off."""
     from ops.tasks.showing import status_text
 
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     found = target.status(state_host=state_host or None)
     data = {"agree": found.agree, **vars(found)}
     code = 0 if found.well else 1
@@ -155,7 +155,7 @@ def history(
     from ops.deploy.status import newest
     from ops.tasks.showing import history_text
 
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     wanted = 2 * at_least(1, "--limit", limit)  # a run has one line or two
     entries = newest(target.history(wanted, state_host=state_host or None), limit)
     return Answer(history_text(entries), data=entries, settings=target.settings)
@@ -172,7 +172,7 @@ def unlock(
     json: bool = False,
 ) -> Answer:
     """Remove the lock that a dead run left; what it did stays as it is."""
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     confirm(target.settings, f"Remove the lock of {target.settings.environment}? (yes)", "yes", yes=yes)
     holder = target.unlock(force=force, state_host=state_host or None)
     text = (
@@ -186,7 +186,7 @@ def unlock(
 def _plan(env: str, version: str, stack: str, servers: str, state_host: str, allow_dirty: bool) -> Answer:
     from ops.tasks.showing import plan_text
 
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     found = target.plan(
         version or None,
         servers=names("--servers", servers),
@@ -194,12 +194,6 @@ def _plan(env: str, version: str, stack: str, servers: str, state_host: str, all
         allow_dirty=allow_dirty,
     )
     return Answer(plan_text(found), data=found, settings=target.settings)
-
-
-def _environment(env: str, stack: str) -> Environment:
-    from ops.environments import environment
-
-    return environment(env or None, stack=stack or None)
 
 
 @contextmanager

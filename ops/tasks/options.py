@@ -1,12 +1,16 @@
-"""The help of options that many tasks share, so that one option means one thing."""
+"""Options that many tasks share: their help, and what they come to, so that one option means one thing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ops.errors import UsageError
 
-__all__ = ["HELP", "at_least", "helps", "names"]
+if TYPE_CHECKING:
+    from ops.environments import Environment
+
+__all__ = ["HELP", "at_least", "helps", "names", "target_of"]
 
 HELP: Mapping[str, str] = {
     "env": "Environment of ops.toml, such as production.",
@@ -49,3 +53,10 @@ def at_least(least: int, option: str, number: int) -> int:
     if number < least:
         raise UsageError(f"{option} takes a number from {least} on, not {number}")
     return number
+
+
+def target_of(env: str, stack: str) -> Environment:
+    """Return the environment that --env and --stack name, or the default one; raises as `environment` does."""
+    from ops.environments import environment
+
+    return environment(env or None, stack=stack or None)

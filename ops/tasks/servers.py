@@ -8,11 +8,10 @@ from invoke.context import Context
 
 from ops.tasks.asking import confirm
 from ops.tasks.boundary import Answer, task
-from ops.tasks.options import helps
+from ops.tasks.options import helps, target_of
 from ops.tasks.output import tell
 
 if TYPE_CHECKING:
-    from ops.environments import Environment
     from ops.servers.preparing import Prepared
     from ops.servers.trusting import Trusted
 
@@ -43,7 +42,7 @@ def trust(
         )
         return True
 
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     found = target.trust((server,) if server else (), replace=replace, agree=agree)
     lines = [
         f"{one.server}: {one.fingerprint} ({one.kind}) {'recorded in ' + one.file if one.recorded else 'is known'}"
@@ -57,7 +56,7 @@ def check(
     c: Context, env: str = "", stack: str = "", server: str = "", json: bool = False, quiet: bool = False
 ) -> Answer:
     """Look at what servers have and lack for a deploy; exit 1 when something is missing, 6 when one does not answer."""
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     found = target.check_servers((server,) if server else ())
     lines = []
     for one in found:
@@ -88,7 +87,7 @@ def prepare(
     quiet: bool = False,
 ) -> Answer:
     """Install Docker where it is missing, make the stack's folder, give the user the rights."""
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     planned = target.prepare_servers((server,) if server else (), dry_run=True)
     if not dry_run and any(one.done for one in planned):
         if not (json or quiet):
@@ -103,9 +102,3 @@ def _told(found: tuple[Prepared, ...], word: str) -> str:
     for one in found:
         lines += [f"{one.server}: {word} {step}" for step in one.done] or [f"{one.server}: nothing to do"]
     return "\n".join(lines)
-
-
-def _environment(env: str, stack: str) -> Environment:
-    from ops.environments import environment
-
-    return environment(env or None, stack=stack or None)

@@ -12,7 +12,7 @@ from ops.errors import Interrupted, UsageError
 from ops.outcomes import Outcome
 from ops.tasks.asking import confirm, confirm_as_configured
 from ops.tasks.boundary import Answer, task
-from ops.tasks.options import at_least, helps, names
+from ops.tasks.options import at_least, helps, names, target_of
 from ops.tasks.output import write
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def ps(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer
     """List the stack's containers on all servers."""
     from ops.tasks.showing import table
 
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     rows = target.processes()
     head = [["server", "container", "state", "health", "restarts", "image"]]
     lines = [[r.server, r.container, r.state, r.health, str(r.restarts), r.image] for r in rows]
@@ -49,7 +49,7 @@ def logs(
 ) -> Answer:
     """Show what services write, the server in front of each line."""
     try:
-        _environment(env, stack).logs(
+        target_of(env, stack).logs(
             names("--service", service), tail=at_least(0, "--tail", tail), follow=follow, write=write
         )
     except Interrupted as end:
@@ -71,14 +71,9 @@ def up(
     quiet: bool = False,
 ) -> Answer:
     """Start what is stopped or missing of the release that serves."""
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     _ask(target, "Start what is missing of {}?", yes)
-    return _changed(
-        target,
-        json,
-        quiet,
-        partial(target.up, state_host=state_host or None, wait=at_least(0, "--wait", wait)),
-    )
+    return _changed(target, target.up, state_host, wait, json, quiet)
 
 
 @task(help=helps(*_CHANGE))
@@ -93,14 +88,9 @@ def down(
     quiet: bool = False,
 ) -> Answer:
     """Stop the stack and remove its containers; volumes and releases stay."""
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     _ask(target, "Take down {}? Nothing serves then.", yes, always=True)
-    return _changed(
-        target,
-        json,
-        quiet,
-        partial(target.down, state_host=state_host or None, wait=at_least(0, "--wait", wait)),
-    )
+    return _changed(target, target.down, state_host, wait, json, quiet)
 
 
 @task(help=helps(*_CHANGE, service="Services, with commas between (default: all)."))
@@ -116,14 +106,10 @@ def restart(
     quiet: bool = False,
 ) -> Answer:
     """Restart services where they run; requests in flight may be lost."""
-    target, chosen = _environment(env, stack), names("--service", service)
+    target, chosen = target_of(env, stack), names("--service", service)
     _ask(target, f"Restart {', '.join(chosen) or 'all services'} of {{}}?", yes)
-    return _changed(
-        target,
-        json,
-        quiet,
-        partial(target.restart, chosen, state_host=state_host or None, wait=at_least(0, "--wait", wait)),
-    )
+    call = partial(target.restart, chosen)
+    return _changed(target, call, state_host, wait, json, quiet)
 
 
 @task(help=helps(*_CHANGE, "service", replicas="Containers on each server that runs it."))
@@ -144,16 +130,10 @@ def scale(
         raise UsageError(
             "--service and --replicas are needed", next_step="inv stack.scale --service api --replicas 4"
         )
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     _ask(target, f"Run {service} of {{}} {replicas} times on each of its servers?", yes)
-    return _changed(
-        target,
-        json,
-        quiet,
-        partial(
-            target.scale, service, replicas, state_host=state_host or None, wait=at_least(0, "--wait", wait)
-        ),
-    )
+    call = partial(target.scale, service, replicas)
+    return _changed(target, call, state_host, wait, json, quiet)
 
 
 @task(
@@ -168,7 +148,7 @@ def exec_(
         raise UsageError(
             "--service and --command are needed", next_step="inv stack.exec --service web --command 'ls -l'"
         )
-    return Answer(exit_code=_environment(env, stack).execute(service, command, server=server or None))
+    return Answer(exit_code=target_of(env, stack).execute(service, command, server=server or None))
 
 
 @task(help=helps(*_CHANGE, volumes="Remove the data volumes as well; the data is gone then."))
@@ -184,7 +164,7 @@ def remove(
     quiet: bool = False,
 ) -> Answer:
     """Remove the stack from its servers; data volumes only with --volumes."""
-    target = _environment(env, stack)
+    target = target_of(env, stack)
     what = "its DATA and everything else" if volumes else "everything but its data volumes"
     name = target.settings.environment
     confirm(
@@ -193,20 +173,8 @@ def remove(
         name,
         yes=yes,
     )
-    return _changed(
-        target,
-        json,
-        quiet,
-        partial(
-            target.remove, volumes=volumes, state_host=state_host or None, wait=at_least(0, "--wait", wait)
-        ),
-    )
-
-
-def _environment(env: str, stack: str) -> Environment:
-    from ops.environments import environment
-
-    return environment(env or None, stack=stack or None)
+    call = partial(target.remove, volumes=volumes)
+    return _changed(target, call, state_host, wait, json, quiet)
 
 
 def _ask(target: Environment, question: str, yes: bool, *, always: bool = False) -> None:
@@ -215,13 +183,15 @@ def _ask(target: Environment, question: str, yes: bool, *, always: bool = False)
     confirm_as_configured(target.settings, question.format(where), yes=yes, always=always)
 
 
-def _changed(target: Environment, json: bool, quiet: bool, call: Callable[..., Outcome]) -> Answer:
+def _changed(
+    target: Environment, call: Callable[..., Outcome], state_host: str, wait: int, json: bool, quiet: bool
+) -> Answer:
     from ops.tasks.live import reporter_for
     from ops.tasks.showing import outcome_text
 
     reporter = reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)
     try:
-        outcome = call(reporter=reporter)
+        outcome = call(state_host=state_host or None, wait=at_least(0, "--wait", wait), reporter=reporter)
     finally:
         reporter.close()
     return Answer(outcome_text(outcome), outcome=outcome, settings=target.settings)

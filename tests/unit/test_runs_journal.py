@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shells import run
 
-from ops.commands import Redactor, Secret
+from ops.commands import Command, Redactor, Secret, quote
 from ops.engines.layout import Layout
 from ops.runs import log as log_module
 from ops.runs.journal import Entry, append, now, parse_journal, read_journal
@@ -46,13 +46,33 @@ def test_the_time_is_rfc_3339_in_utc():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", now())
 
 
-def test_lines_are_added_and_the_newest_are_read(tmp_path, shell):
+@pytest.fixture
+def added(tmp_path, shell):
+    """Adds a line to the journal; `stdin` stands for one that comes there."""
     layout = Layout(str(tmp_path / "it's"), "shop", "production")
-    (tmp_path / "it's" / "shop" / "production").mkdir(parents=True)
-    for number in range(5):
-        assert run(append(layout, f'{{"n": "{number} it\'s \\\\ 100%"}}'), shell).ok
-    lines = run(read_journal(layout, 2), shell).stdout.splitlines()
-    assert lines == ['{"n": "3 it\'s \\\\ 100%"}', '{"n": "4 it\'s \\\\ 100%"}']
+    folder = tmp_path / "it's" / "shop" / "production"
+    folder.mkdir(parents=True)
+
+    def add(line=None, stdin=None):
+        assert run(Command(f"cd {quote(layout.root)} && {append(line)}", stdin=stdin), shell).ok
+
+    add.layout, add.journal = layout, folder / "journal.jsonl"
+    return add
+
+
+def test_lines_are_added_and_the_newest_are_read(added, shell):
+    for number in range(4):
+        added(f'{{"n": "{number} it\'s \\ 100%"}}')
+    added(stdin=b'{"n": "4"}\n')
+    lines = run(read_journal(added.layout, 2), shell).stdout.splitlines()
+    assert lines == ['{"n": "3 it\'s \\ 100%"}', '{"n": "4"}']
+
+
+@pytest.mark.parametrize("entry", [{"line": '{"n": 2}'}, {"stdin": b'{"n": 2}\n'}])
+def test_a_line_that_a_full_disk_cut_off_does_not_take_the_next_one_with_it(added, entry):
+    added.journal.write_text('{"n": 1')
+    added(**entry)
+    assert added.journal.read_text() == '{"n": 1\n{"n": 2}\n'
 
 
 def test_without_a_journal_nothing_is_read(tmp_path, shell):
