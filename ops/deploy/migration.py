@@ -82,6 +82,6 @@ def _start_support(rollout: Rollout, service: str) -> None:
     def start(host: Host) -> None:
         name = host.name
         rollout.touch(name)
-        execute(starts[name], host, View(rollout.surveys[name].facts.containers), rollout.bench)
+        execute(starts[name], host, View(rollout.surveys[name].facts.containers), rollout.run.bench)
 
     together(each({name: host for name, host in rollout.run.hosts.items() if name in starts}, start))

@@ -14,6 +14,7 @@ from ops.engines.definitions import altered
 from ops.engines.desired import Desired
 from ops.engines.facts import HostFacts
 from ops.engines.once import why_once
+from ops.engines.ports import published_ports
 from ops.engines.release import Release, ServiceSpec
 from ops.engines.services import services_of
 from ops.errors import ConfigError, FailedUnchanged, OpsError, UsageError
@@ -23,6 +24,7 @@ __all__ = ["LEAST_FREE", "migration_place", "preflight", "warnings"]
 LEAST_FREE = 512 * 1024 * 1024  # bytes; less, and a pull fails half-way on most stacks
 OLDEST_DOCKER, OLDEST_COMPOSE = (20, 10), (2, 20)
 CLOCK_OFF = 30.0  # seconds
+LABEL = 63  # the longest name that DNS knows, Docker's own too
 
 
 def preflight(
@@ -194,16 +196,11 @@ def _collide(a: tuple[str, str, str], b: tuple[str, str, str]) -> bool:
 
 
 def _listens(ports: str, address: str, number: str, protocol: str) -> bool:
-    for part in ports.split(", "):
-        match = re.match(r"(.+):(\d+)(?:-(\d+))?->.*/(\w+)$", part)
-        if match and int(match[2]) <= int(number) <= int(match[3] or match[2]):
-            theirs = match[1].strip("[]")
-            if _collide((theirs, number, match[4]), (address, number, protocol)):
-                return True
-    return False
-
-
-LABEL = 63  # the longest name that DNS knows, Docker's own too
+    return any(
+        _collide((theirs.address, number, theirs.protocol), (address, number, protocol))
+        for theirs in published_ports(ports)
+        if int(number) in theirs.numbers
+    )
 
 
 def _not_behind_the_proxy(settings: Settings, spec: ServiceSpec, plan: Desired) -> str:

@@ -295,7 +295,7 @@ def _empty(rollout: Rollout, names: list[str]) -> None:
         name = host.name
         rollout.touch(name)
         theirs = strangers(rollout.surveys[name].facts)
-        go_back(rollout.settings, host, None, rollout.bench, unmanaged=theirs)
+        go_back(rollout.settings, host, None, rollout.run.bench, unmanaged=theirs)
         rollout.results[name] = Target("host", "changed", rollout.came_from.get(name), None)
 
     together(each({name: rollout.run.hosts[name] for name in names}, empty))

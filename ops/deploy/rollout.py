@@ -21,7 +21,7 @@ from ops.hosts.fleet import each, together
 from ops.notify import notify
 from ops.outcomes import Outcome, Target
 from ops.runs.ending import finish
-from ops.runs.execute import Workbench, execute
+from ops.runs.execute import execute
 from ops.runs.run import Run
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
@@ -51,11 +51,6 @@ class Rollout:
     again: str = "inv deploy --resume"
     _begun: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def bench(self) -> Workbench:
-        """What executing steps needs."""
-        return self.run.bench
-
     def switch(self, order: Sequence[Sequence[str]]) -> None:
         """Bring the servers to their releases, batch by batch, each gated; raises the first batch's failure."""
         for batch in order:
@@ -64,7 +59,7 @@ class Rollout:
 
     def smoke(self) -> None:
         """Ask through the proxy of each server that has one; raises SmokeFailed."""
-        config, bench = self.settings.config, self.bench
+        config, bench = self.settings.config, self.run.bench
         for check in config.smoke:
             for name, host in self.run.hosts.items():
                 if name not in self.releases or name in self.run.lost:
@@ -188,7 +183,7 @@ class Rollout:
         view = View(containers)
         changed = configuration_changed(release, facts.proxy_content)
         steps = plan_switch(release, switch_for(self.settings, release), view, proxy_changed=changed)
-        execute(steps, host, view, self.bench)
+        execute(steps, host, view, self.run.bench)
         result: Literal["changed", "unchanged"] = "changed" if steps else "unchanged"
         self.run.reporter.finished(name, result)
         self.note(name, result)

@@ -150,7 +150,7 @@ def _go_back_everywhere(rollout: Rollout, cancellation: Cancellation) -> list[Op
     """Bring the touched servers that are not lost to where they came from, and note it; return what failed."""
     run = rollout.run
     hosts = run.with_cancellation(cancellation)
-    bench = replace(rollout.bench, cancellation=cancellation)
+    bench = replace(rollout.run.bench, cancellation=cancellation)
 
     def back(host: Host) -> None:
         name = host.name

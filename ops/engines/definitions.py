@@ -45,14 +45,13 @@ def altered(
     By name in the compose files: the name that Docker knows in the first model, and the keys whose values differ. No
     hash of a service has them, and Docker changes neither in place.
     """
+    were, are = before.get(kind) or {}, after.get(kind) or {}
     found = {}
-    for name, new in (after.get(kind) or {}).items():
-        old = (before.get(kind) or {}).get(name)
-        if name not in (before.get(kind) or {}) or (old or {}) == (new or {}):
-            continue
-        old, new = old or {}, new or {}
+    for name in (name for name in are if name in were):
+        old, new = were[name] or {}, are[name] or {}
         keys = tuple(sorted(key for key in {*old, *new} if old.get(key) != new.get(key)))
-        found[name] = old.get("name") or name, keys
+        if keys:
+            found[name] = old.get("name") or name, keys
     return found
 
 

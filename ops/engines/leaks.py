@@ -34,7 +34,6 @@ def leaks(name: str, service: Mapping[str, Any], settings: Settings) -> list[str
 
 def _line_of(settings: Settings, secret: str, where: str) -> str:
     pattern = re.compile(r"\$\{?" + re.escape(secret) + r"\b")
-    candidates = []
     for path in settings.compose_files:
         lines = path.read_text().split("\n") if path.is_file() else []
         inside = ""
@@ -42,5 +41,5 @@ def _line_of(settings: Settings, secret: str, where: str) -> str:
             key = _KEY.match(line)
             inside = key[1] if key else inside
             if pattern.search(line) and inside == where:
-                candidates.append(f" ({path.name}:{number})")
-    return candidates[0] if candidates else ""
+                return f" ({path.name}:{number})"
+    return ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import re
 import ssl
 from pathlib import Path
 
 from ops.commands import Command, quote
 from ops.config import Settings
 from ops.config.models import Smoke
+from ops.engines.ports import published_ports
 from ops.errors import ConfigError, OpsError
 from ops.gates.http import request
 from ops.hosts import Cancellation, Host
@@ -82,11 +82,9 @@ def _published_at(host: Host, port: int, project: str) -> str:
             title="docker ps: where the port is published",
         )
     )
-    found = []
-    for part in re.split(r", |\n", result.stdout):
-        match = re.match(r"(.+):(\d+)(?:-(\d+))?->.*/tcp$", part)
-        if match and int(match[2]) <= port <= int(match[3] or match[2]):
-            found.append(match[1].strip("[]"))
+    found = [
+        one.address for one in published_ports(result.stdout) if port in one.numbers and one.protocol == "tcp"
+    ]
     return LOOPBACK if not found or {"0.0.0.0", "::", LOOPBACK} & {*found} else found[0]
 
 

@@ -2,7 +2,7 @@
 
 Paramiko makes a message under a channel's lock and sends it without. So the end of stdin, or a piece of it, may
 leave after the close that answered the server's, and OpenSSH ends the whole connection then, with all that runs
-there (paramiko's issue 1115). Or the server has given the number to another channel meanwhile, which would read it.
+there (paramiko/paramiko#1115). Or the server has given the number to another channel meanwhile, which would read it.
 Imported when first used.
 """
 

@@ -6,7 +6,7 @@ wanted definition are kept, whoever started them. So the same plan deploys, scal
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ops.commands import Command, command, quote
 from ops.engines.compose import up
@@ -47,13 +47,7 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
     missing = spec.replicas - len(stay)
     steps: list[Step] = []
     if proxy is not None:
-        steps.append(
-            Act(
-                "ask nginx for its version",
-                lambda view: (version_query(switch.project, proxy, renewed=switch.proxy_renewed),),
-                note=NGINX,
-            )
-        )
+        steps.append(_ask_version(switch, proxy))
     dead = [c for c in go if c.state in ("exited", "dead", "created")]
     if dead:
         # `up --no-recreate` would start them again, whatever their definition.
@@ -102,14 +96,21 @@ def roll(spec: ServiceSpec, switch: Switch, view: View) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def rest_again(spec: ServiceSpec, switch: Switch) -> tuple[Step, ...]:
-    """Return the steps that write a settled service's upstream in the words of the nginx that comes."""
+def rest_again(specs: Sequence[ServiceSpec], switch: Switch) -> tuple[Step, ...]:
+    """Return the steps that write settled services' upstreams in the words of the nginx that comes."""
     assert switch.proxy is not None
-    query = version_query(switch.project, switch.proxy, renewed=True)
-    return (
-        Act("ask nginx for its version", lambda view: (query,), note=NGINX),
-        Act(f"upstream of {spec.name} at rest", _rest(spec, switch, switch.proxy, frozenset())),
+    if not specs:
+        return ()
+    resting = (
+        Act(f"upstream of {spec.name} at rest", _rest(spec, switch, switch.proxy, frozenset()))
+        for spec in specs
     )
+    return (_ask_version(switch, switch.proxy), *resting)
+
+
+def _ask_version(switch: Switch, proxy: ProxySpec) -> Act:
+    query = version_query(switch.project, proxy, renewed=switch.proxy_renewed)
+    return Act("ask nginx for its version", lambda view: (query,), note=NGINX)
 
 
 def _turn(

@@ -102,9 +102,8 @@ def plan_switch(
                     )
                 )
         if proxy in names and renewed and view.of(proxy):
-            for name in rolling:
-                if settled(release.services[name], view):
-                    steps += rest_again(release.services[name], switch)
+            services = (release.services[name] for name in rolling)
+            steps += rest_again([spec for spec in services if settled(spec, view)], switch)
         wanted = [release.services[name] for name in names if not settled(release.services[name], view)]
         steps += recreate([spec for spec in wanted if spec.strategy == "recreate"], switch)
         for spec in wanted:
