@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from posixpath import relpath
 from typing import Any
 
-from ops.config.models import Service, StackConfig
+from ops.config.models import StackConfig
 from ops.config.names import service_names
+from ops.config.services import Service
 from ops.config.settings import Settings
 from ops.engines.content import Content
 from ops.engines.definitions import definition_hash, drop_unused, secret_variables, used_definitions

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ops.config.models import Service, StackConfig
+from ops.config.models import StackConfig
+from ops.config.services import Service
 from ops.config.settings import Settings
 from ops.engines.layout import Layout
 from ops.engines.release import HealthSpec

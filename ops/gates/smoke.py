@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ops.commands import Command, quote
 from ops.config import Settings
-from ops.config.models import Smoke
+from ops.config.services import Smoke
 from ops.engines.ports import published_ports
 from ops.errors import ConfigError, OpsError
 from ops.gates.http import request

@@ -10,7 +10,7 @@ from test_gates_smoke import certificate
 from web import Web, web_host
 
 from ops.config import load
-from ops.config.models import Smoke
+from ops.config.services import Smoke
 from ops.engines.release import HealthSpec
 from ops.gates.health import probe
 from ops.gates.smoke import check, untrusted

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from web import Web, web_host
 
-from ops.config.models import Smoke
+from ops.config.services import Smoke
 from ops.gates import http
 from ops.gates.smoke import SmokeFailed, check, smoke
 from ops.hosts import Cancellation, Cancelled
