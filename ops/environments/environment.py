@@ -11,7 +11,8 @@ from ops.config import Settings, Version, load, resolve_version
 from ops.deploy.deploying import DeployOptions, Seams, deploy, plan
 from ops.deploy.examine import chosen_servers, state_host_of
 from ops.deploy.planning import DeployPlan
-from ops.deploy.rolling_back import RollbackOptions, RollbackPlan, rollback, rollback_plan
+from ops.deploy.rollback_plan import RollbackOptions, RollbackPlan, rollback_plan
+from ops.deploy.rolling_back import rollback
 from ops.deploy.status import Status, history, status
 from ops.deploy.unlocking import unlock
 from ops.environments.arguments import listed, text

@@ -101,7 +101,7 @@ def rollback(
     quiet: bool = False,
 ) -> Answer:
     """Go back to an earlier release, with its own files and images and today's secrets."""
-    from ops.deploy.rolling_back import RollbackPlan
+    from ops.deploy.rollback_plan import RollbackPlan
     from ops.tasks.showing import outcome_text, rollback_text
 
     target = target_of(env, stack)

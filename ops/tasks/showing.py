@@ -12,7 +12,7 @@ from ops.tasks.output import interactive
 
 if TYPE_CHECKING:
     from ops.deploy.planning import DeployPlan
-    from ops.deploy.rolling_back import RollbackPlan
+    from ops.deploy.rollback_plan import RollbackPlan
     from ops.deploy.status import Status
     from ops.outcomes import Outcome
     from ops.runs.journal import Entry

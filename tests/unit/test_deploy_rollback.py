@@ -7,7 +7,7 @@ from standin.server import Killed, Session
 from standin.stack import Listener, Shop
 
 from ops.deploy.resuming import unfinished_version
-from ops.deploy.rolling_back import RollbackOptions, rollback_plan
+from ops.deploy.rollback_plan import RollbackOptions, rollback_plan
 from ops.deploy.status import status
 from ops.deploy.unlocking import unlock
 from ops.errors import (

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ops.config import Settings, Version, load
 from ops.deploy.deploying import DeployOptions, Seams, deploy
-from ops.deploy.rolling_back import RollbackOptions, rollback
+from ops.deploy.rollback_plan import RollbackOptions
+from ops.deploy.rolling_back import rollback
 from ops.hosts import Host
 from ops.outcomes import Outcome
 from ops.runs.interruption import Interruption
