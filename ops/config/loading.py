@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -116,4 +117,9 @@ def _chosen(environment: str | None, known: tuple[str, ...], file: str) -> str:
     if environment in known:
         return str(environment)
     said = f"unknown environment {environment}" if environment else "no environment named"
-    raise UsageError(f"{said}; known: {', '.join(known)}", next_step=f"add --env {known[0]}")
+    # Which one is meant is only guessed from what was typed: what is pasted without a look must not hit another.
+    near = difflib.get_close_matches(environment or "", known, n=1)
+    step = f"add --env {known[0]}" if len(known) == 1 else "add --env with one of them"
+    raise UsageError(
+        f"{said}; known: {', '.join(known)}", next_step=f"did you mean --env {near[0]}?" if near else step
+    )

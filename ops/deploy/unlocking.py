@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ops.commands import Command, quote
 from ops.config import Settings
 from ops.deploy.survey import layout_of
 from ops.errors import Locked, OpsError
 from ops.hosts import Host
 from ops.runs.journal import Entry, append, now
-from ops.runs.lock import AGE, Holder
+from ops.runs.lock import AGE, Holder, look, read_look
 from ops.runs.run import new_run_id, operator
 
 __all__ = ["unlock"]
 
+ALIVE = 75
 
-def unlock(settings: Settings, state: Host, *, force: bool) -> Holder | None:
+
+def unlock(
+    settings: Settings,
+    state: Host,
+    *,
+    force: bool,
+    ask: Callable[[Holder | None, float], object] = lambda holder, age: None,
+) -> Holder | None:
     """Remove the lock and return who held it; None when there was none.
 
-    A living holder is left alone unless `force`: raises Locked that names it. What the dead run did stays as it is.
+    `ask` is told the holder (None: it cannot be read) and the heartbeat's age in seconds, and may raise. A living
+    holder is left alone unless `force`: raises Locked that names it. What the dead run did stays as it is.
     """
     layout = layout_of(settings)
+    found = state.run(look(layout)).stdout
+    if not found.strip():
+        return None
+    age, seen = read_look(found)
+    if age < settings.config.lock.stale_after and not force:
+        raise _alive(state.name, seen)
+    ask(seen, age)
     limit = round(settings.config.lock.stale_after * 1000)
     run_id = new_run_id()
     entry = Entry(now(), run_id, "deploy.unlock", "done", operator()).to_json()
-    guard = "" if force else f"[ $age -ge {limit} ] || exit 75; "
+    guard = "" if force else f"[ $age -ge {limit} ] || exit {ALIVE}; "
+    # What was agreed to is this run's lock, not that of one which came since.
+    guard += f"grep -qF {quote(seen.run_id)} locks/change/holder.json || exit {ALIVE}; " if seen else ""
     result = state.run(
         Command(
             f"cd {quote(layout.root)} 2>/dev/null && [ -d locks/change ] || exit 0; cat locks/change/holder.json 2>/dev/null; "
@@ -39,15 +59,19 @@ def unlock(settings: Settings, state: Host, *, force: bool) -> Holder | None:
     )
     first = result.stdout.splitlines()[0] if result.stdout else ""
     holder = Holder.from_json(first if first.startswith("{") else None)
-    if result.status == 75:
-        told = f"{holder.action} by {holder.who}, run {holder.run_id}" if holder else "a run"
-        raise Locked(
-            f"{told} is alive",
-            target=state.name,
-            next_step="wait for it; or, if you are sure that it is gone, add --force",
-        )
+    if result.status == ALIVE:
+        raise _alive(state.name, holder)
     if not result.ok:
         raise OpsError(f"the lock could not be removed: {result.last_lines}", target=state.name)
     if "removed" not in result.stdout:
         return None
     return holder or Holder("unknown", "unknown", "unknown", "unknown")
+
+
+def _alive(server: str, holder: Holder | None) -> Locked:
+    told = f"{holder.action} by {holder.who}, run {holder.run_id}" if holder else "a run"
+    return Locked(
+        f"{told} is alive",
+        target=server,
+        next_step="wait for it; or, if you are sure that it is gone, add --force",
+    )

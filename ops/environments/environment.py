@@ -79,17 +79,21 @@ class Environment:
         self,
         version: str | None = None,
         *,
+        resume: bool = False,
         servers: Sequence[str] = (),
         state_host: str | None = None,
         allow_dirty: bool = False,
     ) -> DeployPlan:
-        """Return what a deploy would do, or raise what it would be refused for. Nothing is changed anywhere."""
+        """Return what a deploy would do, or raise what it would be refused for. Nothing is changed anywhere.
+
+        With `resume` and no version it is the plan of the version that was under way.
+        """
         from ops.hosts.readonly import ReadOnlyHost
 
         text("version", version)
         with self._hosts(Cancellation(), servers, state_host) as hosts:
             guarded: dict[str, Host] = {name: ReadOnlyHost(host) for name, host in hosts.items()}
-            wanted = resolve_version(self.settings, version, allow_dirty=allow_dirty)
+            wanted = self._version(version, guarded, resume, allow_dirty, state_host)
             return plan(self.settings, guarded, wanted, listed("servers", servers))
 
     def rollback(
@@ -137,11 +141,20 @@ class Environment:
         with self._hosts(Cancellation(), (name,), state_host) as hosts:
             return history(self.settings, hosts[name], lines)
 
-    def unlock(self, *, force: bool = False, state_host: str | None = None) -> Holder | None:
-        """Take the lock of a dead run away and return its holder; raises Locked when it lives, unless `force`."""
+    def unlock(
+        self,
+        *,
+        force: bool = False,
+        state_host: str | None = None,
+        ask: Callable[[Holder | None, float], object] = lambda holder, age: None,
+    ) -> Holder | None:
+        """Take the lock of a dead run away and return its holder; raises Locked when it lives, unless `force`.
+
+        `ask` is told the holder and the seconds since its last sign of life before, and may raise.
+        """
         name = state_host_of(self.settings, state_host)
         with self._hosts(Cancellation(), (name,), state_host) as hosts:
-            return unlock(self.settings, hosts[name], force=force)
+            return unlock(self.settings, hosts[name], force=force, ask=ask)
 
     def processes(self) -> tuple[Row, ...]:
         """Return the stack's containers on all servers."""

@@ -50,4 +50,6 @@ def _end(
     except (OpsError, Cancelled) as error:
         trouble = str(error)
     if trouble is not None:
-        run.warn(f"{run.state_host}: the lock could not be {what}: {trouble}; inv deploy.unlock")
+        run.warn(
+            f"{run.state_host}: the lock could not be {what}: {trouble}; inv deploy.unlock {run.settings.options}"
+        )

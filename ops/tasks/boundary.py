@@ -139,8 +139,8 @@ def _refuse_dry(c: Context) -> None:
     if c.config.run.dry:
         raise UsageError(
             "--dry (-R, INVOKE_RUN_DRY, run.dry in invoke.yaml) is Invoke's own and does nothing here; nothing was done",
-            next_step="leave it out, and add --dry-run behind deploy, deploy.rollback, build or servers.prepare;\n"
-            "or inv deploy.plan",
+            next_step="leave it out, and add --dry-run behind deploy, deploy.rollback, build or servers.prepare; "
+            "deploy.plan shows what a deploy would do",
         )
 
 

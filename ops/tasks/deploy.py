@@ -16,6 +16,7 @@ from ops.tasks.output import interactive, tell
 
 if TYPE_CHECKING:
     from ops.environments import Environment
+    from ops.runs.lock import Holder
     from ops.runs.reporting import Reporter
 
 __all__ = ["deploy", "history", "plan", "rollback", "status", "unlock"]
@@ -44,15 +45,17 @@ def deploy(
 ) -> Answer:
     """Deploy a version to an environment; what fails is rolled back."""
     if dry_run:
-        return _plan(env, version, stack, servers, state_host, allow_dirty)
+        return _plan(env, version, stack, servers, state_host, allow_dirty, resume)
     target = target_of(env, stack)
-    question = f"Deploy {version or 'the default version'} to {target.settings.environment}?"
-    confirm_as_configured(target.settings, question, yes=yes)
+    chosen = names("--servers", servers)
+    if target.settings.config.confirm != "no":
+        question = f"Deploy {_what(target, version, chosen, resume, allow_dirty)}?"
+        confirm_as_configured(target.settings, question, yes=yes)
     with _reporter(target, json, quiet) as reporter:
         outcome = target.deploy(
             version or None,
             resume=resume,
-            servers=names("--servers", servers),
+            servers=chosen,
             wait=at_least(0, "--wait", wait),
             state_host=state_host or None,
             allow_dirty=allow_dirty,
@@ -144,7 +147,9 @@ def status(
     found = target.status(state_host=state_host or None)
     data = {"agree": found.agree, **vars(found)}
     code = 0 if found.well else 1
-    return Answer(status_text(found), data=data, settings=target.settings, exit_code=code)
+    return Answer(
+        status_text(found, target.settings.options), data=data, settings=target.settings, exit_code=code
+    )
 
 
 @task(help=helps("env", "stack", "state_host", "json", limit="How many runs."))
@@ -172,9 +177,17 @@ def unlock(
     json: bool = False,
 ) -> Answer:
     """Remove the lock that a dead run left; what it did stays as it is."""
+    from ops.runs.lock import LONG
+
     target = target_of(env, stack)
-    confirm(target.settings, f"Remove the lock of {target.settings.environment}? (yes)", "yes", yes=yes)
-    holder = target.unlock(force=force, state_host=state_host or None)
+
+    def ask(found: Holder | None, age: float) -> bool:
+        told = f"{found.action} by {found.who} since {found.started_at}" if found else "an unknown run"
+        life = "left unfinished" if age > LONG else f"last sign of life {age:.0f} s ago"
+        question = f"Remove the lock of {target.settings.environment}: {told}, {life}? (yes)"
+        return confirm(target.settings, question, "yes", yes=yes)
+
+    holder = target.unlock(force=force, state_host=state_host or None, ask=ask)
     text = (
         f"Removed the lock of run {holder.run_id} ({holder.action} by {holder.who})."
         if holder
@@ -183,12 +196,35 @@ def unlock(
     return Answer(text, data=holder, settings=target.settings)
 
 
-def _plan(env: str, version: str, stack: str, servers: str, state_host: str, allow_dirty: bool) -> Answer:
+def _what(
+    target: Environment, version: str, servers: tuple[str, ...], resume: bool, allow_dirty: bool
+) -> str:
+    """Return what a deploy is about, for its question; raises what it would be refused for at once."""
+    from ops.config import resolve_version
+    from ops.deploy.examine import chosen_servers
+
+    settings = target.settings
+    where = f"{settings.environment} ({', '.join(chosen_servers(settings, servers))})"
+    if resume and not version:
+        return f"the version that was under way to {where}"
+    return f"{resolve_version(settings, version or None, allow_dirty=allow_dirty).version} to {where}"
+
+
+def _plan(
+    env: str,
+    version: str,
+    stack: str,
+    servers: str,
+    state_host: str,
+    allow_dirty: bool,
+    resume: bool = False,
+) -> Answer:
     from ops.tasks.showing import plan_text
 
     target = target_of(env, stack)
     found = target.plan(
         version or None,
+        resume=resume,
         servers=names("--servers", servers),
         state_host=state_host or None,
         allow_dirty=allow_dirty,

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ops.runs.lock import ways_on
 from ops.tasks.output import interactive
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ def rollback_text(plan: RollbackPlan) -> str:
     return "\n".join(lines)
 
 
-def status_text(status: Status) -> str:
-    """Return what serves where, and what is off."""
+def status_text(status: Status, where: str) -> str:
+    """Return what serves where, what is off, and what to type then; `where` is the options that mean the environment."""
     lines = [f"{status.stack} {status.environment}"]
     for name, server in status.servers.items():
         if server.error is not None:
@@ -156,14 +157,29 @@ def status_text(status: Status) -> str:
             f"Locked: {holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at} ({state})"
         )
         if status.stale:
-            lines.append(
-                "Next: inv deploy --resume finishes it, inv deploy.rollback goes back; both with the options of this command"
-            )
+            first, *more = ways_on(holder.action, where).splitlines()
+            lines += [f"Next: {first}", *(f"      {line}" for line in more)]
     if status.agree and status.stale:
         lines.append("All servers agree, but the next run will be refused: see the lock above.")
+    elif status.agree:
+        lines.append("All servers agree.")
     else:
-        lines.append("All servers agree." if status.agree else "Not as it should be: see above.")
+        lines.append("Not as it should be: see above.")
+        if status.locked_by is None:
+            lines.append(f"Next: {_mend(status, where)}")
     return "\n".join(lines)
+
+
+def _mend(status: Status, where: str) -> str:
+    servers = status.servers.values()
+    if any(server.error is not None for server in servers):
+        return f"inv servers.check {where}"
+    releases = {server.release for server in servers}
+    if releases == {None}:
+        return f"inv deploy {where}"
+    if len(releases) > 1:
+        return f"inv deploy.history {where}   tells which run left them apart"
+    return f"inv stack.up {where}   starts what is missing; stack.ps and stack.logs tell more"
 
 
 def history_text(entries: Sequence[Entry]) -> str:

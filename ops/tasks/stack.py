@@ -128,7 +128,7 @@ def scale(
     """Set a service's number of containers, until the next deploy."""
     if not service or replicas < 0:
         raise UsageError(
-            "--service and --replicas are needed", next_step="inv stack.scale --service api --replicas 4"
+            "--service and --replicas are needed", next_step="add, for example, --service api --replicas 4"
         )
     target = target_of(env, stack)
     _ask(target, f"Run {service} of {{}} {replicas} times on each of its servers?", yes)
@@ -146,7 +146,8 @@ def exec_(
     """Run a command in a container, with a terminal when there is one."""
     if not service or not command:
         raise UsageError(
-            "--service and --command are needed", next_step="inv stack.exec --service web --command 'ls -l'"
+            "--service and --command are needed",
+            next_step="add, for example, --service web --command 'ls -l'",
         )
     return Answer(exit_code=target_of(env, stack).execute(service, command, server=server or None))
 
