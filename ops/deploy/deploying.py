@@ -15,9 +15,9 @@ from ops.deploy.migration import migrate
 from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, switch_for, wishes
 from ops.deploy.preflight import warnings
 from ops.deploy.rollout import Rollout
-from ops.deploy.survey import Survey
+from ops.deploy.survey import Survey, view_of
 from ops.deploy.undoing import undo
-from ops.engines.nginx import configuration_changed
+from ops.deploy.wayback import earlier
 from ops.engines.release import Release
 from ops.errors import FailedUnchanged
 from ops.hosts import Host
@@ -31,7 +31,6 @@ from ops.runs.lock import Holder
 from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
 from ops.runs.run import operator, running
-from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
 __all__ = ["DeployOptions", "Seams", "deploy", "plan"]
@@ -215,6 +214,7 @@ def _fetch(rollout: Rollout, found: Examined, version: Version) -> Examined:
         name: replace(
             describe(goal, run.layout, base),
             previous=rollout.came_from.get(name),
+            adopted=before.names if (before := earlier(found.surveys[name].facts)) else (),
             migrated=settings.config.migrate is not None,
         )
         for name, goal in wanted.items()
@@ -230,10 +230,7 @@ def _nothing_to_do(rollout: Rollout) -> bool:
         current = rollout.surveys[name].release(facts.current) if facts.current else None
         if current is None or not _same(current, release):
             return False
-        view, switch = View(facts.containers), switch_for(rollout.settings, release)
-        if plan_switch(
-            release, switch, view, proxy_changed=configuration_changed(release, facts.proxy_content)
-        ):
+        if plan_switch(release, switch_for(rollout.settings, release), view_of(rollout.surveys[name])):
             return False
         serving.add(current.id)
     if len(serving) != 1:

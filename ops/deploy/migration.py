@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ops.deploy.planning import switch_for
 from ops.deploy.rollout import Rollout
+from ops.deploy.survey import current_release
 from ops.engines.compose import one_off
-from ops.engines.release import fits
+from ops.engines.facts import Container
+from ops.engines.release import ServiceSpec, ended_well
 from ops.errors import Locked, NeedsPerson, OpsError
 from ops.hosts import Host
 from ops.hosts.fleet import each, together
@@ -57,6 +59,13 @@ def _failed(rollout: Rollout, place: str, message: str) -> NeedsPerson:
     )
 
 
+def _there(spec: ServiceSpec, container: Container) -> bool:
+    """Return whether the migration can count on a container: it runs, or, where it runs once, has ended well."""
+    if spec.health.kind == "completed" and container.config == spec.config:
+        return ended_well(spec, container)
+    return container.running
+
+
 def _start_support(rollout: Rollout, service: str) -> None:
     needed: set[str] = set()
     waiting = [service]
@@ -69,12 +78,12 @@ def _start_support(rollout: Rollout, service: str) -> None:
                 waiting += fresh
     starts: dict[str, tuple[Step, ...]] = {}
     for name, release in rollout.releases.items():
-        view = View(rollout.surveys[name].facts.containers)
+        view = View(rollout.surveys[name].facts.containers, serving=current_release(rollout.surveys[name]))
         absent = [
             other
             for other in needed
             if other in release.services
-            and not any(c.running or fits(release.services[other], c) for c in view.of(other))
+            and not any(_there(release.services[other], c) for c in view.of(other))
         ]
         if absent:
             starts[name] = plan_switch(release, switch_for(rollout.settings, release), view, only=absent)

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from ops.config import Settings
 from ops.deploy.bundle import describe
 from ops.deploy.images import Wish
-from ops.deploy.survey import Survey, current_release, layout_of
+from ops.deploy.survey import Survey, current_release, layout_of, view_of
 from ops.engines.compose import compose_yaml
 from ops.engines.desired import Desired, desired
-from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
 from ops.engines.services import image_reference, services_of
 from ops.strategies.context import Switch
-from ops.strategies.steps import View, simulate
+from ops.strategies.steps import simulate
 from ops.strategies.switch import Effect, effects, plan_switch
 
 __all__ = ["DeployPlan", "HostPlan", "batches", "desires", "host_plan", "plan_deploy", "switch_for", "wishes"]
@@ -105,10 +104,8 @@ def switch_for(settings: Settings, release: Release) -> Switch:
 
 def host_plan(settings: Settings, server: str, survey: Survey, wanted: Desired, release: Release) -> HostPlan:
     """Return one server's plan towards a release."""
-    view = View(survey.facts.containers)
-    switch = switch_for(settings, release)
-    proxy_changed = configuration_changed(release, survey.facts.proxy_content)
-    steps = plan_switch(release, switch, view, proxy_changed=proxy_changed)
+    view, switch = view_of(survey), switch_for(settings, release)
+    steps = plan_switch(release, switch, view)
     shown = tuple(
         (title, tuple(command.shown for command in commands)) for title, commands in simulate(steps, view)
     )
@@ -125,10 +122,7 @@ def host_plan(settings: Settings, server: str, survey: Survey, wanted: Desired, 
     return HostPlan(
         server=server,
         previous=current.id if current else None,
-        effects=tuple(
-            _with_reason(effect, current, release)
-            for effect in effects(release, switch, view, proxy_changed=proxy_changed)
-        ),
+        effects=tuple(_with_reason(effect, current, release) for effect in effects(release, switch, view)),
         steps=shown,
         difference="\n".join(lines),
     )

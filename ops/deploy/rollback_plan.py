@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ops.config import Settings
 from ops.deploy.examine import chosen_servers, state_host_of
 from ops.deploy.survey import Survey, current_release, survey
+from ops.deploy.wayback import earlier
 from ops.engines.release import Release
 from ops.errors import OpsError, UsageError, gathered
 from ops.hosts import Host
@@ -75,7 +76,8 @@ def planned(
     """Given what the servers say, and who holds the lock, return the plan; raises for every server without a way back."""
     serving = {name: survey.facts.current for name, survey in surveys.items()}
     newest = max((release for release in serving.values() if release), default=None)
-    half_switched = any(_half_switched(found) for found in surveys.values())
+    # Where servers serve different releases, it is `newest` that tells which of them go back, and to what.
+    half_switched = len({*serving.values()}) == 1 and any(_half_switched(found) for found in surveys.values())
     targets: dict[str, str | None] = {}
     problems: list[OpsError] = []
     for name, found in surveys.items():
@@ -98,10 +100,14 @@ def planned(
             known = ", ".join(sorted(found.facts.releases, reverse=True)) or "none"
             problems.append(UsageError(f"release {target} is not kept here; kept: {known}", target=name))
             continue
+        if target is None and (before := earlier(found.facts)):
+            problems.append(before.refusal(name))
+            continue
         targets[name] = target
     if problems:
         for problem in problems:
-            problem.next_step = _without(settings, options, tuple(targets)) if targets and not died else None
+            if targets and not died:
+                problem.next_step = _without(settings, options, tuple(targets))
             problem.next_step = problem.next_step or f"inv deploy.history {settings.options}"
         raise gathered(problems)
     since = {
@@ -125,9 +131,9 @@ def _half_switched(found: Survey) -> bool:
     """Return whether containers of another release run: a run died in its switch, and somebody removed its lock."""
     current = current_release(found)
     return current is not None and any(
-        c.running and c.config != current.services[c.service].config
+        c.running and (c.service not in current.services or c.config != current.services[c.service].config)
         for c in found.facts.containers
-        if c.config and c.service in current.services
+        if c.config
     )
 
 

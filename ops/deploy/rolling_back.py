@@ -14,7 +14,7 @@ from ops.deploy.planning import batches, secret_values
 from ops.deploy.rollback_plan import RollbackOptions, RollbackPlan, agreed, asked, planned
 from ops.deploy.rollout import Rollout
 from ops.deploy.undoing import undo
-from ops.deploy.wayback import go_back, strangers
+from ops.deploy.wayback import earlier, go_back
 from ops.engines.compose import dotenv_values
 from ops.engines.layout import Layout
 from ops.engines.release import Release
@@ -196,8 +196,8 @@ def _empty(rollout: Rollout, names: list[str]) -> None:
     def empty(host: Host) -> None:
         name = host.name
         rollout.touch(name)
-        theirs = strangers(rollout.surveys[name].facts)
-        go_back(rollout.settings, host, None, rollout.run.bench, unmanaged=theirs)
+        before = earlier(rollout.surveys[name].facts)
+        go_back(rollout.settings, host, None, rollout.run.bench, before=before)
         rollout.results[name] = Target("host", "changed", rollout.came_from.get(name), None)
 
     together(each({name: rollout.run.hosts[name] for name in names}, empty))

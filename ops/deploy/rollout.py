@@ -10,9 +10,8 @@ from typing import Literal
 from ops.config import Settings
 from ops.deploy.commit import commit, prune
 from ops.deploy.planning import switch_for
-from ops.deploy.survey import Survey
+from ops.deploy.survey import Survey, view_of
 from ops.deploy.wayback import look
-from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
 from ops.errors import Locked, NeedsPerson, OpsError, Unreachable
 from ops.gates.smoke import smoke
@@ -23,7 +22,6 @@ from ops.outcomes import Outcome, Target
 from ops.runs.ending import finish
 from ops.runs.execute import execute
 from ops.runs.run import Run
-from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
 __all__ = ["Rollout"]
@@ -54,7 +52,12 @@ class Rollout:
     def switch(self, order: Sequence[Sequence[str]]) -> None:
         """Bring the servers to their releases, batch by batch, each gated; raises the first batch's failure."""
         for batch in order:
-            chosen = {name: host for name, host in self.run.hosts.items() if name in batch}
+            chosen = {}
+            for name in batch:
+                if name in self.run.lost:  # the heartbeat noticed it first
+                    self.note(name, "unreachable")
+                else:
+                    chosen[name] = self.run.hosts[name]
             self._sort_out(each(chosen, self._switch_one))
 
     def smoke(self) -> None:
@@ -178,11 +181,10 @@ class Rollout:
 
     def _switch_one(self, host: Host) -> None:
         name = host.name
-        release, facts = self.releases[name], self.surveys[name].facts
-        containers = look(self.settings, host).facts.containers if self.touch(name) else facts.containers
-        view = View(containers)
-        changed = configuration_changed(release, facts.proxy_content)
-        steps = plan_switch(release, switch_for(self.settings, release), view, proxy_changed=changed)
+        release, found = self.releases[name], self.surveys[name]
+        view = view_of(look(self.settings, host) if self.touch(name) else found)
+        jobs: Literal["changed", "none"] = "none" if self.run.action == "deploy.rollback" else "changed"
+        steps = plan_switch(release, replace(switch_for(self.settings, release), jobs=jobs), view)
         execute(steps, host, view, self.run.bench)
         result: Literal["changed", "unchanged"] = "changed" if steps else "unchanged"
         self.run.reporter.finished(name, result)
@@ -192,7 +194,9 @@ class Rollout:
         faults = {name: answer for name, answer in answers.items() if isinstance(answer, OpsError)}
         if self.settings.config.on_host_lost == "continue":
             for name, fault in list(faults.items()):
-                if isinstance(fault, Unreachable) and len(self.run.lost) + 1 < len(self.releases):
+                if isinstance(fault, Unreachable) and len({*self.run.lost, name} & {*self.releases}) < len(
+                    self.releases
+                ):
                     self.run.lost[name] = fault
                     self.run.warn(
                         f"{name} is lost ({fault.message}); going on without it (on_host_lost = continue)"

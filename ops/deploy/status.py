@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ops.config import Settings
 from ops.deploy.survey import current_release, layout_of, survey
-from ops.engines.release import fits
+from ops.engines.release import ended_well, fits
 from ops.errors import OpsError
 from ops.hosts import Host
 from ops.runs.journal import Entry, parse_journal, read_journal
@@ -85,7 +85,7 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
         services = []
         for spec in release.scaled().services.values():
             containers = [c for c in found.facts.containers if c.service == spec.name]
-            good = [c for c in containers if fits(spec, c)]
+            good = [c for c in containers if fits(spec, c) or ended_well(spec, c)]
             other = len(containers) - len(good)
             sick = sum(c.health == "unhealthy" for c in good)
             notes = [f"{other} container(s) not as the release says"] if other else []

@@ -17,8 +17,9 @@ from ops.errors import ConfigError, FailedUnchanged, OpsError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.runs.releases import layout_of
+from ops.strategies.steps import View
 
-__all__ = ["Survey", "current_release", "layout_of", "peer_addresses", "survey"]
+__all__ = ["Survey", "current_release", "layout_of", "peer_addresses", "survey", "view_of"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Survey:
 def current_release(found: Survey) -> Release | None:
     """Return the release that a server serves; None before the first."""
     return found.release(found.facts.current) if found.facts.current else None
+
+
+def view_of(found: Survey) -> View:
+    """Return what a plan needs to know of a server."""
+    return View(found.facts.containers, serving=current_release(found), content=found.facts.proxy_content)
 
 
 def survey(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ops.deploy.bundle import discard
 from ops.deploy.rollout import Rollout
-from ops.deploy.wayback import go_back, strangers
+from ops.deploy.wayback import earlier, go_back
 from ops.errors import Interrupted, Locked, NeedsPerson, OpsError, Problem, RolledBack, Unreachable
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import each
@@ -154,8 +154,8 @@ def _go_back_everywhere(rollout: Rollout, cancellation: Cancellation) -> list[Op
 
     def back(host: Host) -> None:
         name = host.name
-        theirs = strangers(rollout.surveys[name].facts)
-        go_back(rollout.settings, host, rollout.came_from.get(name), bench, unmanaged=theirs)
+        before = earlier(rollout.surveys[name].facts)
+        go_back(rollout.settings, host, rollout.came_from.get(name), bench, before=before)
 
     answers = each({name: hosts[name] for name in rollout.touched if name not in run.lost}, back)
     for name, answer in answers.items():

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ops.commands import Command, quote
 from ops.config import Settings
 from ops.deploy.commit import point_current
 from ops.deploy.planning import switch_for
-from ops.deploy.survey import Survey, layout_of
+from ops.deploy.survey import Survey, layout_of, view_of
 from ops.engines.compose import down
 from ops.engines.facts import Container, HostFacts, host_queries, read_facts
-from ops.engines.nginx import configuration_changed
+from ops.engines.release import Release
 from ops.errors import NeedsPerson, OpsError
 from ops.hosts import Host
 from ops.runs.execute import Workbench, execute
-from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
-__all__ = ["go_back", "look", "strangers"]
+__all__ = ["Earlier", "earlier", "go_back", "look", "strangers"]
 
 
 def look(settings: Settings, host: Host) -> Survey:
@@ -39,8 +38,7 @@ def strangers(facts: HostFacts) -> tuple[Container, ...]:
     """
     if facts.current is not None:
         return ()
-    served = {image.tag for image in facts.images if image.repository.startswith("opsbook/")}
-    unfinished = facts.releases.keys() - served
+    unfinished = _unfinished(facts)
     return tuple(
         container
         for container in facts.containers
@@ -49,26 +47,70 @@ def strangers(facts: HostFacts) -> tuple[Container, ...]:
     )
 
 
+def _unfinished(facts: HostFacts) -> set[str]:
+    served = {image.tag for image in facts.images if image.repository.startswith("opsbook/")}
+    return facts.releases.keys() - served
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What ran on a server before its first release: containers by name; `folders` are those of lost releases."""
+
+    names: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+
+    def refusal(self, server: str) -> NeedsPerson:
+        """Return the error of a way back that would only lead to nothing."""
+        names = ", ".join(self.names)
+        if self.folders:
+            return NeedsPerson(
+                f"the containers from before ({names}) come from {', '.join(self.folders)}, and no release that served is "
+                "known here, so there is none to go back to",
+                target=server,
+                left_behind="what runs now, with its volumes",
+                next_step="was `base` changed, or a folder removed? put it back, then deploy the version that served; or "
+                "mend and deploy again",
+            )
+        return NeedsPerson(
+            f"the containers from before ({names}) were not started by Opsbook, so there is no release to go back to",
+            target=server,
+            left_behind="what runs now, with the old volumes",
+            next_step="start the old compose project again by hand, or mend and deploy again",
+        )
+
+
+def earlier(facts: HostFacts) -> Earlier | None:
+    """Return what stood on a server before its first release came, or is to come; None where nothing did.
+
+    What a first release that a run did not finish has taken the place of is known from its record.
+    """
+    if facts.current is not None:
+        return None
+    unmanaged = strangers(facts)
+    records = (Release.from_json(facts.releases[name]) for name in _unfinished(facts))
+    names = {container.name for container in unmanaged} | {name for one in records for name in one.adopted}
+    folders = {container.working_dir for container in unmanaged if container.config}
+    return Earlier(tuple(sorted(names)), tuple(sorted(folders))) if names else None
+
+
 def go_back(
     settings: Settings,
     host: Host,
     target: str | None,
     bench: Workbench,
     *,
-    unmanaged: tuple[Container, ...] = (),
-    environment: Mapping[str, str] | None = None,
+    before: Earlier | None = None,
 ) -> str | None:
     """Bring a server to one of its releases, or, with None, to before its first one; return the release's id.
 
-    Before the first release there was nothing: the containers go, volumes stay, `current` is not written. With
-    `unmanaged` (the `strangers` from before) that cannot be restored, and nothing is removed: NeedsPerson. With
-    `environment` the release gets today's values: (variable: value) of secrets by name.
+    Before the first release there was nothing: the containers go, volumes stay, `current` is not written. What was
+    there `before` all the same (see `earlier`) cannot be restored, and nothing is removed: NeedsPerson.
     """
     layout = layout_of(settings)
     survey = look(settings, host)
     if target is None:
-        if unmanaged:
-            raise _nowhere(host.name, unmanaged)
+        if before is not None:
+            raise before.refusal(host.name)
         bench.reporter.step(host.name, "remove the containers of the failed first release")
         result = host.run(down(settings.project, volumes=False))
         bench.log.write(result.stdout + result.stderr, host.name)
@@ -85,12 +127,9 @@ def go_back(
             next_step="inv deploy.history shows the releases; deploy one of their versions",
         )
     release = release.scaled()
-    if environment is not None:
-        release = release.with_secrets(environment)
-    switch = switch_for(settings, release)
-    view = View(survey.facts.containers)
-    changed = configuration_changed(release, survey.facts.proxy_content)
-    execute(plan_switch(release, switch, view, proxy_changed=changed), host, view, bench)
+    switch = replace(switch_for(settings, release), jobs="none")
+    view = view_of(survey)
+    execute(plan_switch(release, switch, view), host, view, bench)
     if survey.facts.current != target:
         result = host.run(
             Command(point_current(layout, target), changes="current", title=f"current -> {target}")
@@ -98,23 +137,3 @@ def go_back(
         if not result.ok:
             raise OpsError(f"current could not be changed: {result.last_lines}", target=host.name)
     return target
-
-
-def _nowhere(server: str, unmanaged: tuple[Container, ...]) -> NeedsPerson:
-    ours = sorted({container.working_dir for container in unmanaged if container.config})
-    names = ", ".join(container.name for container in unmanaged)
-    if ours:
-        return NeedsPerson(
-            f"the containers from before ({names}) come from {', '.join(ours)}, and no release that served is known "
-            "here, so there is none to go back to",
-            target=server,
-            left_behind="what runs now, with its volumes",
-            next_step="was `base` changed, or a folder removed? put it back, then deploy the version that served; or "
-            "mend and deploy again",
-        )
-    return NeedsPerson(
-        f"the containers from before ({names}) were not started by Opsbook, so there is no release to go back to",
-        target=server,
-        left_behind="the new containers, with the old volumes",
-        next_step="start the old compose project again by hand, or mend and deploy again",
-    )

@@ -6,6 +6,7 @@ the free version with 1.27.3, `keepalive_min_timeout` with 1.27.4.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 
@@ -20,6 +21,7 @@ __all__ = [
     "configuration_changed",
     "parse_version",
     "resting_upstream",
+    "rests",
     "upstream_text",
     "version_query",
     "workers_query",
@@ -89,6 +91,15 @@ def resting_upstream(spec: ServiceSpec, names: Sequence[str], *, resolve: bool) 
     if resolve or not names:
         return upstream_text(spec, names, resolve=resolve)
     return upstream_text(spec, [spec.name], resolve=False)
+
+
+def rests(spec: ServiceSpec, names: Sequence[str], proxy: ProxySpec, present: Mapping[str, str]) -> bool:
+    """Return whether the upstream file is one between deploys, for containers of these names; `present` is as in
+    `configuration_changed`.
+    """
+    texts = (resting_upstream(spec, names, resolve=resolve) for resolve in (True, False))
+    digests = {hashlib.sha256(text.encode()).hexdigest() for text in texts}
+    return present.get(f"{proxy.upstreams}/{spec.name}.conf") in digests
 
 
 def write_upstream(layout: Layout, project: str, proxy: ProxySpec, service: str, text: str) -> Command:

@@ -78,7 +78,8 @@ class Release:
     """What one server runs after a deploy.
 
     `created` is RFC 3339 UTC. `files` are the digests under files/ that it needs; `proxy_folders` maps the proxy's
-    folders to such digests, `proxy_files` their files to SHA-256. `scale` is what `stack.scale` set since.
+    folders to such digests, `proxy_files` their files to SHA-256. `scale` is what `stack.scale` set since. `adopted`
+    are the containers that a first release took the place of, started by plain Compose.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Release:
     migrated: bool = False
     previous: str | None = None
     scale: Mapping[str, int] = field(default_factory=dict)
+    adopted: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the text of release.json."""
@@ -120,9 +122,13 @@ class Release:
                 for name, spec in data.pop("services").items()
             }
             proxy = data.pop("proxy")
-            files = tuple(data.pop("files"))
+            files, adopted = tuple(data.pop("files")), tuple(data.pop("adopted", ()))
             return Release(
-                services=services, proxy=ProxySpec(**proxy) if proxy else None, files=files, **data
+                services=services,
+                proxy=ProxySpec(**proxy) if proxy else None,
+                files=files,
+                adopted=adopted,
+                **data,
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(

@@ -42,7 +42,7 @@ def _beat(run: Run) -> None:
             trouble = f"the lock cannot be kept: {result.last_lines or f'status {result.status}'}"
         except Locked:
             run.overtaken = True
-            run.interruption.cancellation.cancel()
+            run.interruption.stop()
             return
         except (OpsError, Cancelled):
             trouble = "the state host is lost"
@@ -51,6 +51,6 @@ def _beat(run: Run) -> None:
             run.log.write(f"no heartbeat for longer than a lock lasts; {trouble}", run.state_host)
             run.state_lost = Unreachable(trouble, target=run.state_host)
             if run.settings.config.on_host_lost == "rollback":
-                run.interruption.cancellation.cancel()
+                run.interruption.stop()
                 return
             run.lost[run.state_host] = run.state_lost

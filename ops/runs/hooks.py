@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ops.commands import Command, quote
@@ -74,37 +76,34 @@ def run_on_operator(
 ) -> str:
     """Run a hook on this machine in the folder of ops.toml; return its output.
 
-    It is ended, with all it started, past its timeout or when the run is interrupted. Raises HookFailed.
+    It is ended, with all it started, past its timeout or when the run is interrupted; what it leaves running when it
+    ends by itself is not waited for. Raises HookFailed.
     """
-    try:
-        process = subprocess.Popen(
-            ["sh", "-c", hook.run],
-            cwd=folder,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-        )
-    except (OSError, ValueError) as error:  # no such folder any more, more values than fit, a NUL byte
-        raise HookFailed(f"hook {hook.run!r} cannot be started: {error}") from error
-    deadline = time.monotonic() + hook.timeout
-    output = ""
-    while True:
+    # Not a pipe: one that a background process inherits stays open for as long as that lives.
+    with tempfile.TemporaryFile() as written:
         try:
-            output, _ = process.communicate(timeout=0.1)
-            break
-        except subprocess.TimeoutExpired:
-            late = time.monotonic() > deadline
-            if late or cancellation.cancelled:
+            process = subprocess.Popen(
+                ["sh", "-c", hook.run],
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:  # no such folder any more, more values than fit, a NUL byte
+            raise HookFailed(f"hook {hook.run!r} cannot be started: {error}") from error
+        deadline = time.monotonic() + hook.timeout
+        while process.poll() is None:
+            if time.monotonic() > deadline or cancellation.cancelled:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+                process.wait()
                 cancellation.check()
-                raise HookFailed(
-                    f"hook {hook.run!r} took longer than {hook.timeout:g} s and was ended"
-                ) from None
+                raise HookFailed(f"hook {hook.run!r} took longer than {hook.timeout:g} s and was ended")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.1)
+        written.seek(0)
+        output = written.read().decode(errors="replace")
     if process.returncode != 0:
         last = "\n".join(output.strip().splitlines()[-5:])
         raise HookFailed(f"hook {hook.run!r} failed with status {process.returncode}: {last}")
@@ -120,8 +119,11 @@ def run_on_host(
     """
     exports = "".join(f"export {name}={quote(value)}\n" for name, value in environment.items())
     place = f"cd {quote(folder)} 2>/dev/null || cd {quote(otherwise)} || exit 1"
-    # What a hook leaves running must not hold the fence's lock for ever: it does not get the descriptor.
-    script = f'{place}; eval "$(cat)"; (\n{hook.run}\n) 9>&-'
+    # What a hook leaves running must hold neither the fence's lock nor the connection's streams for ever.
+    script = (
+        f'{place}; eval "$(cat)"; _ops_told=$(mktemp) || exit 1; (\n{hook.run}\n) >"$_ops_told" 2>&1 </dev/null 9>&-; '
+        '_ops_ended=$?; cat "$_ops_told"; rm -f "$_ops_told"; exit $_ops_ended'
+    )
     try:
         result = host.run(
             Command(

@@ -20,10 +20,17 @@ class Interruption:
         self.cancellation = Cancellation()
         self.number: int | None = None
         self.twice = False
-        self._deferred = False
+        self._deferred = self._stopped = False
+
+    def stop(self) -> None:
+        """End the waiting for another reason than a signal, behind a `deferred` block where one is under way."""
+        self._stopped = True
+        if not self._deferred:
+            self.cancellation.cancel()
 
     def fresh(self) -> Cancellation:
         """Return a new cancellation, for the way back; the next signal sets this one, a second one already has."""
+        self._stopped = False
         self.cancellation = Cancellation()
         if self.twice:
             self.cancellation.cancel()
@@ -31,13 +38,13 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Put a first signal off to the end of the block; a second one comes through at once."""
+        """Put a first signal, or `stop`, off to the end of the block; a second signal comes through at once."""
         self._deferred = True
         try:
             yield
         finally:
             self._deferred = False
-            if self.number is not None:
+            if self.number is not None or self._stopped:
                 self.cancellation.cancel()
 
     @contextmanager

@@ -10,7 +10,6 @@ from typing import Literal
 from ops.commands import Command, quote
 from ops.config import Settings
 from ops.engines.compose import down, in_release
-from ops.engines.nginx import configuration_changed
 from ops.engines.release import Release
 from ops.errors import Interrupted, Locked, NeedsPerson, OpsError
 from ops.hosts import Cancelled, Host
@@ -80,7 +79,7 @@ def scale(change: Change, service: str, replicas: int) -> Outcome:
 
 
 def restart(change: Change, services: tuple[str, ...]) -> Outcome:
-    """Restart services (all, if none is named) wherever they run, on all servers at once.
+    """Restart services wherever they run, on all servers at once; if none is named, all but those that run once.
 
     Raises UsageError for an unknown service.
     """
@@ -90,10 +89,14 @@ def restart(change: Change, services: tuple[str, ...]) -> Outcome:
 
     def one(run: Run, name: str, host: Host, found: Serving) -> Word:
         release = found.release
-        here = [service for service in services if release and service in release.services]
-        if release is None or (services and not here):
+        here = [
+            spec.name
+            for spec in (release.services.values() if release else ())
+            if spec.name in services or (not services and spec.health.kind != "completed")
+        ]
+        if release is None or not here:
             return "unchanged"
-        run.reporter.step(name, f"restart {', '.join(here) or 'all services'}")
+        run.reporter.step(name, f"restart {', '.join(here)}")
         script = in_release(layout_of(change.settings), release.id, "--progress", "quiet", "restart", *here)
         _must(
             run,
@@ -156,10 +159,11 @@ def _reconcile(change: Change, run: Run, host: Host, found: Serving) -> Word:
         return "unchanged"
     release: Release = found.release.scaled()
     settings = change.settings
-    switch = Switch(layout_of(settings), settings.project, release.id, release.proxy, settings.config.timeout)
-    view = View(found.facts.containers)
-    changed = configuration_changed(release, found.facts.proxy_content)
-    steps = plan_switch(release, switch, view, proxy_changed=changed)
+    switch = Switch(
+        layout_of(settings), settings.project, release.id, release.proxy, settings.config.timeout, "missing"
+    )
+    view = View(found.facts.containers, serving=release, content=found.facts.proxy_content)
+    steps = plan_switch(release, switch, view)
     execute(steps, host, view, run.bench)
     return "changed" if steps else "unchanged"
 

@@ -9,7 +9,7 @@ from ops.engines.release import ServiceSpec, fits
 from ops.strategies.context import Switch
 from ops.strategies.steps import Act, Gate, Soak, Step, View
 
-__all__ = ["recreate", "settled"]
+__all__ = ["recreate", "settled", "watched"]
 
 
 def recreate(specs: Sequence[ServiceSpec], switch: Switch) -> tuple[Step, ...]:
@@ -34,6 +34,12 @@ def recreate(specs: Sequence[ServiceSpec], switch: Switch) -> tuple[Step, ...]:
     steps: list[Step] = [
         Act(f"start {', '.join(names)}", lambda view: (command,), refresh=True, expect=expect)
     ]
+    return (*steps, *watched(specs))
+
+
+def watched(specs: Sequence[ServiceSpec]) -> tuple[Step, ...]:
+    """Return the steps that let services prove themselves: each its gate, then each its soak."""
+    steps: list[Step] = []
     for spec in specs:
         if spec.replicas:
             good = "has ended well" if spec.health.kind == "completed" else "is healthy"

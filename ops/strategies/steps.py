@@ -7,17 +7,23 @@ from dataclasses import dataclass, field, replace
 
 from ops.commands import Command
 from ops.engines.facts import Container
-from ops.engines.release import ServiceSpec
+from ops.engines.release import Release, ServiceSpec
 
 __all__ = ["Act", "Drain", "Gate", "Pause", "Soak", "Step", "View", "simulate"]
 
 
 @dataclass(frozen=True)
 class View:
-    """What is known of a server while a plan runs: its containers as last asked, and what steps noted."""
+    """What is known of a server while a plan runs: its containers as last asked, and what steps noted.
+
+    `serving` is the release that `current` names, None before the first. `content` maps the files of the proxy's
+    folders to their SHA-256; without it nothing is said of them.
+    """
 
     containers: tuple[Container, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    serving: Release | None = None
+    content: Mapping[str, str] | None = None
 
     def of(self, service: str) -> tuple[Container, ...]:
         """Return the containers of one service by number."""

@@ -85,7 +85,8 @@ def outcome_text(outcome: Outcome) -> str:
     """Return what came of a run: one headline, one line for each server, the path of the log."""
     results = {target.result for target in outcome.targets.values()}
     seconds = f" in {outcome.seconds:.1f} s" if outcome.seconds is not None else ""
-    if results == {"unchanged"} and outcome.action == "deploy":
+    same = all(target.previous == target.release for target in outcome.targets.values())
+    if results == {"unchanged"} and same and outcome.action == "deploy":
         head = (
             f"Nothing to do: {outcome.stack} {outcome.environment} runs {outcome.version} already{seconds}."
         )
@@ -113,7 +114,7 @@ def outcome_text(outcome: Outcome) -> str:
 def rollback_text(plan: RollbackPlan) -> str:
     """Return where a rollback goes."""
     rows = [
-        [name, f"{plan.serving[name] or 'nothing'} -> {target or 'nothing'}"]
+        [name, f"{plan.serving[name] or 'nothing'} -> {target or 'nothing: all its containers are removed'}"]
         for name, target in plan.targets.items()
     ]
     lines = ["Rollback", table(rows, "  ")]

@@ -75,6 +75,21 @@ def test_an_environment_that_is_missing_or_unknown_lists_the_known_ones(stack, e
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "step"),
+    [
+        ("prodution", "did you mean --env production?"),
+        ("live", "add --env with one of them"),
+        (None, "add --env with one of them"),
+    ],
+)
+def test_another_environment_than_the_one_meant_is_never_told_to_type(stack, typed, step):
+    (stack / "ops.toml").write_text(TWO)
+    with pytest.raises(UsageError) as caught:
+        load(typed, start=stack)
+    assert caught.value.next_step == step
+
+
 def test_an_ops_toml_without_environments_says_how_to_add_one(stack):
     (stack / "ops.toml").write_text("")
     with pytest.raises(UsageError) as caught:

@@ -68,6 +68,13 @@ class TestOnTheOperatorsMachine:
             here("sleep 60 & echo $! > child; wait", tmp_path, timeout=0.05)
         self.gone(int((tmp_path / "child").read_text()))
 
+    @pytest.mark.parametrize("line", ["sleep 100 & echo $!", "setsid sleep 100 & echo $!"])
+    def test_what_it_leaves_running_is_not_waited_for(self, tmp_path, line):
+        begun = time.monotonic()
+        told = here(line, tmp_path, timeout=50)
+        os.kill(int(told), signal.SIGKILL)
+        assert time.monotonic() - begun < 20
+
     def test_an_interrupt_ends_it_with_all_it_started(self, tmp_path):
         cancellation = Cancellation()
         cancellation.cancel()
@@ -101,7 +108,7 @@ class TestOnAServer:
         layout = Layout(str(tmp_path), "shop", "test")
         first, second = Fence(1, "first"), Fence(2, "second")
         assert LocalHost("here").run(raise_fence(layout, first)).ok
-        line = "sleep 100 >/dev/null 2>&1 </dev/null & echo $!"
+        line = "sleep 100 & echo $!"
         told = run_on_host(hook(line), FencedHost(LocalHost("here"), layout, first), str(tmp_path), {})
         try:
             assert LocalHost("here").run(replace(raise_fence(layout, second), timeout=5.0)).ok

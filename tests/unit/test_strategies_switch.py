@@ -1,19 +1,41 @@
 """The plan of one server: which services change, in which order, and what people will notice."""
 
+import hashlib
+from dataclasses import replace
+
+import pytest
 from examples import LAYOUT, PROXY, container, release, spec
 
+from ops.engines.nginx import resting_upstream
 from ops.engines.release import HealthSpec
 from ops.strategies.context import Switch
 from ops.strategies.recreate import recreate, settled
 from ops.strategies.steps import Gate, Soak, View, simulate
-from ops.strategies.switch import changed_services, effects, levels, plan_switch
+from ops.strategies.switch import effects, levels, plan_switch
 
 SWITCH = Switch(LAYOUT, "shop", "r2", PROXY, 300.0)
 BARE = Switch(LAYOUT, "shop", "r2", None, 300.0)
 
 
-def titles(goal, *containers, switch=SWITCH, **options):
-    return [step.title for step in plan_switch(goal, switch, View(containers), **options)]
+SITE = "nginx/conf.d/site.conf"
+
+
+def standing(goal, *containers, served=None, changed=False, upstreams=None):
+    """Return a server on which the release's services have served, its proxy's files as the release has them."""
+    content = {path: "before" if changed else digest for path, digest in goal.proxy_files.items()}
+    for name, one in goal.services.items():
+        if one.strategy == "rolling":
+            names = [c.name for c in containers if c.service == name]
+            text = resting_upstream(one, names, resolve=True)
+            content[f"{PROXY.upstreams}/{name}.conf"] = hashlib.sha256(text.encode()).hexdigest()
+    content |= upstreams or {}
+    return View(containers, serving=goal if served is None else served, content=content)
+
+
+def titles(goal, *containers, switch=SWITCH, only=None, **options):
+    return [
+        step.title for step in plan_switch(goal, switch, standing(goal, *containers, **options), only=only)
+    ]
 
 
 def shop(**changes):
@@ -23,7 +45,12 @@ def shop(**changes):
         "api": spec("api", strategy="rolling", depends_on=("db", "cache")),
         "nginx": spec("nginx"),
     }
-    return release(*({**services, **changes}).values(), proxy=PROXY)
+    return release(
+        *({**services, **changes}).values(),
+        proxy=PROXY,
+        proxy_folders={"nginx/conf.d": "d1"},
+        proxy_files={SITE: "s1"},
+    )
 
 
 RUNNING = tuple(container(name) for name in ("db", "cache", "api", "nginx"))
@@ -145,7 +172,7 @@ class TestPlan:
         assert [title for title in found if title in order] == order
 
     def test_the_proxys_configuration_comes_behind_the_services_and_before_its_start(self):
-        found = titles(shop(), *running(api="old", nginx="old"), proxy_changed=True)
+        found = titles(shop(), *running(api="old", nginx="old"), changed=True)
         assert (
             found.index("upstream of api at rest")
             < found.index("proxy configuration")
@@ -153,12 +180,13 @@ class TestPlan:
         )
 
     def test_a_changed_configuration_does_not_recreate_the_proxy(self):
-        assert titles(shop(), *running(), proxy_changed=True) == ["proxy configuration"]
+        assert titles(shop(), *running(), changed=True) == ["proxy configuration"]
 
     def test_containers_of_services_that_are_gone_are_removed_at_the_end(self):
         found = titles(shop(), *running(db="old"), container("worker"), container("cron"))
         assert found[-1] == "remove cron, worker"
-        goal, view = shop(), View((*running(), container("worker")))
+        goal = shop()
+        view = standing(goal, *running(), container("worker"))
         ((_, (command,)),) = simulate(plan_switch(goal, SWITCH, view), view)
         assert command.script == "docker stop worker-1-id >/dev/null; docker rm -f worker-1-id >/dev/null"
 
@@ -187,18 +215,20 @@ class TestPlan:
         assert titles(goal, other, container("api"), switch=BARE)[-1] == "remove old"
 
     def test_requests_to_a_service_that_goes_are_waited_for_behind_the_reload(self):
-        found = titles(shop(), *running(), container("web"), proxy_changed=True)
+        found = titles(shop(), *running(), container("web"), changed=True)
         assert found == ["proxy configuration", "wait until requests to web are done", "remove web"]
 
     def test_a_proxy_that_is_renewed_is_tested_with_its_new_image_and_not_reloaded(self):
-        goal, view = shop(), View(running(nginx="old"))
-        shown = dict(simulate(plan_switch(goal, SWITCH, view, proxy_changed=True), view))
+        goal = shop()
+        view = standing(goal, *running(nginx="old"), changed=True)
+        shown = dict(simulate(plan_switch(goal, SWITCH, view), view))
         (command,) = shown["proxy configuration"]
         assert "run --rm -T --no-deps --entrypoint nginx nginx -t" in command.script
         assert "-s reload" not in command.script
 
     def test_with_a_renewed_proxy_settled_upstreams_are_written_as_the_nginx_that_comes_reads_them(self):
-        goal, view = shop(), View(running(nginx="old"))
+        goal = shop()
+        view = standing(goal, *running(nginx="old"))
         shown = dict(simulate(plan_switch(goal, SWITCH, view), view))
         assert list(shown)[:2] == ["ask nginx for its version", "upstream of api at rest"]
         assert "docker run" in shown["ask nginx for its version"][0].script
@@ -213,24 +243,120 @@ class TestPlan:
 
     def test_following_it_leads_to_what_the_release_defines(self):
         goal = shop(db=spec("db", config="x"))
-        view = View((*running(api="old", nginx="old"), container("api", 2, "old"), container("worker")))
-        steps = plan_switch(goal, SWITCH, view, proxy_changed=True)
+        containers = (*running(api="old"), container("api", 2, "old"), container("worker"))
+        view = standing(goal, *containers, changed=True)
+        steps = plan_switch(goal, SWITCH, view)
         simulate(steps, view)
         for step in steps:
             view = getattr(step, "expect", lambda view: view)(view)
-        assert changed_services(goal, view) == ()
         assert {c.service for c in view.containers} == set(goal.services)
-        assert plan_switch(goal, SWITCH, view) == ()
+        assert plan_switch(goal, SWITCH, standing(goal, *view.containers)) == ()
+
+
+class TestAfterARunThatDied:
+    """What runs already, but was never seen to be good, and the upstreams that were left between two of them."""
+
+    def test_what_it_started_passes_the_gate_that_it_had_not(self):
+        found = titles(shop(), *running(), served=replace(shop(), services={}))
+        assert [title for title in found if title.startswith("wait until")] == [
+            "wait until cache is healthy",
+            "wait until db is healthy",
+            "wait until api is healthy",
+            "wait until nginx is healthy",
+        ]
+
+    def test_it_is_watched_as_after_a_start(self):
+        goal = release(spec("a", health=HealthSpec("running", soak=5.0)))
+        found = plan_switch(goal, BARE, View((container("a"),)))
+        assert [type(step) for step in found] == [Gate, Soak]
+
+    def test_one_that_runs_once_is_waited_for_and_not_started_again(self):
+        once = spec("setup", health=HealthSpec("completed"))
+        goal = release(once, spec("api", depends_on=("setup",)))
+        found = titles(
+            goal, container("setup"), container("api", config="old"), switch=BARE, served=release()
+        )
+        assert found == ["wait until setup has ended well", "start api", "wait until api is healthy"]
+
+    def test_what_has_served_is_not_asked_again(self):
+        assert titles(shop(), *running()) == []
+
+    def test_an_upstream_that_was_never_written_is(self):
+        path = f"{PROXY.upstreams}/api.conf"
+        for left in ("", "of two generations"):
+            found = titles(shop(), *running(), upstreams={path: left}, changed=True)
+            assert found == [
+                "ask nginx for its version",
+                "upstream of api at rest",
+                "proxy configuration",
+            ]
+
+    def test_one_in_the_words_of_an_older_nginx_is_at_rest(self):
+        text = resting_upstream(shop().services["api"], ["shop-api-1"], resolve=False)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        assert titles(shop(), *running(), upstreams={f"{PROXY.upstreams}/api.conf": digest}) == []
+
+    def test_another_port_or_balance_is_written(self):
+        before = standing(shop(), *running())
+        for change in ({"port": 9000}, {"balance": "ip_hash"}):
+            goal = shop(api=spec("api", strategy="rolling", depends_on=("db", "cache"), **change))
+            assert [step.title for step in plan_switch(goal, SWITCH, before)][-1] == "upstream of api at rest"
+
+
+class TestJobs:
+    """Services that run once: a deploy runs what changed, `stack.up` what is missing, a way back nothing."""
+
+    GOAL = release(spec("setup", health=HealthSpec("completed")))
+
+    def planned(self, jobs, *containers):
+        return titles(self.GOAL, *containers, switch=replace(BARE, jobs=jobs))
+
+    def test_a_deploy_runs_the_new_definition(self):
+        old = container("setup", config="old", state="exited")
+        assert self.planned("changed", old)[0] == "start setup"
+
+    @pytest.mark.parametrize("exit_code", [0, 1])
+    def test_a_way_back_runs_no_old_one_over_what_the_new_did(self, exit_code):
+        old = container("setup", config="other", state="exited", exit_code=exit_code)
+        assert self.planned("none", old) == []
+        assert self.planned("missing", old) == []
+        assert self.planned("none") == []
+
+    def test_what_was_taken_down_runs_again_when_it_comes_up(self):
+        assert self.planned("missing")[0] == "start setup"
+        assert self.planned("missing", container("setup", state="exited", exit_code=1))[0] == "start setup"
+        assert self.planned("missing", container("setup", state="exited")) == []
+
+
+class TestSharedFolders:
+    """A folder of data that containers side by side write to is no reason to stop one before the other starts."""
+
+    HELD = frozenset({"path /opt/shop/production/shared/uploads"})
+
+    def test_a_renamed_rolling_service_starts_before_the_old_goes(self):
+        goal = shop(app=spec("app", strategy="rolling", holds=tuple(self.HELD)))
+        found = titles(goal, *running(), container("web", holds=self.HELD))
+        assert found[-1] == "remove web"
+        assert "stop web" not in found
+
+    def test_one_that_has_it_for_itself_waits_for_the_old_to_stop(self):
+        goal = shop(app=spec("app", holds=tuple(self.HELD)))
+        assert titles(goal, *running(), container("web", holds=self.HELD))[0] == "stop web"
 
 
 class TestEffects:
     """What each service means to those who use it, in one line."""
 
     def told(self, goal, *containers, switch=SWITCH, **options):
-        return {e.service: (e.text, e.changes) for e in effects(goal, switch, View(containers), **options)}
+        view = standing(goal, *containers, **options)
+        return {e.service: (e.text, e.changes) for e in effects(goal, switch, view)}
 
     def test_what_stays_is_untouched(self):
         assert self.told(shop(), *running())["db"] == ("untouched", False)
+
+    def test_what_a_run_that_died_has_started_is_told(self):
+        told = self.told(shop(), *running(), served=release())
+        assert told["db"] == ("untouched: started by a run that died, to pass its gate", False)
 
     def test_a_new_service_is_started(self):
         goal = release(spec("a"), spec("b", replicas=2))
@@ -249,7 +375,7 @@ class TestEffects:
         assert told["nginx"] == ("recreated: about 4 s without it", True)
 
     def test_a_changed_configuration_is_a_reload(self):
-        assert self.told(shop(), *running(), proxy_changed=True)["nginx"][0].startswith("reloaded")
+        assert self.told(shop(), *running(), changed=True)["nginx"][0].startswith("reloaded")
 
     def test_a_service_that_is_gone_is_removed(self):
         assert self.told(shop(), *running(), container("worker"))["worker"][0].startswith("removed")

@@ -109,11 +109,25 @@ class TestSecrets:
 class TestRefused:
     """What was not confirmed is told in full, and not done."""
 
-    @pytest.mark.parametrize("words", [("stack.remove",), ("stack.down",), ("deploy.unlock",)])
+    @pytest.mark.parametrize("words", [("stack.remove",), ("stack.down",)])
     def test_the_document_says_of_which_stack(self, staging, monkeypatch, words):
         monkeypatch.setattr(sys, "stdin", Terminal(""))
         document = json.loads(staging(*words, "--json", status=2).out)
         assert (document["stack"], document["environment"]) == ("shop", "staging")
+
+    def test_who_is_asked_to_unlock_is_told_whose_lock_it_is(self, staging, monkeypatch):
+        die(staging.shop)
+        monkeypatch.setattr(sys, "stdin", Terminal(""))
+        told = staging("deploy.unlock", status=2).err
+        assert told.startswith("Remove the lock of staging: deploy by ")
+        assert "last sign of life" in told
+        assert staging.shop.locked("staging")
+
+    def test_who_is_asked_to_deploy_is_told_what_and_where(self, staging, monkeypatch):
+        staging.shop.edit("ops.toml", "keep_releases = 3", 'keep_releases = 3\nconfirm = "yes"')
+        monkeypatch.setattr(sys, "stdin", Terminal(""))
+        assert staging("deploy", status=2).err.startswith("Deploy 1 to staging (web1)? (yes) ")
+        assert "unknown server nope" in staging("deploy", "--servers", "nope", status=2).err
 
     def test_ctrl_d_at_the_question_is_a_no(self, staging, monkeypatch):
         monkeypatch.setattr(sys, "stdin", Terminal(""))
@@ -136,7 +150,8 @@ class TestStatus:
         assert staging("deploy.status", "--quiet").out == ""
         die(staging.shop)
         told = staging("deploy.status", "--quiet", status=1).out
-        assert "Next: inv deploy --resume" in told
+        assert "Next: inv deploy --env staging" in told
+        assert "--resume   finishes it" in told
         assert told.endswith("All servers agree, but the next run will be refused: see the lock above.\n")
 
     def test_one_of_a_run_that_lives_does_not(self, staging):
