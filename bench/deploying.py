@@ -122,13 +122,13 @@ class Field:
         self._run("ssh", number, ["ssh", "-F", str(self.config), "bench", script], COMPOSE)
 
     def script(self, number: int) -> None:
-        """The seed's deploy.sh: pull, up, health; its sleep replaced by polling."""
+        """A plain deploy.sh: upload, up, one look; its sleep replaced by polling."""
         self._shell_script(
             number, "script", "for i in $(seq 100); do check && exit 0; sleep 0.2; done; exit 1"
         )
 
     def sleeping(self, number: int) -> None:
-        """The seed's deploy.sh as it stands: sleep 30, one look."""
+        """The same with `sleep 30`."""
         self._shell_script(number, "sleeping", "sleep 30; check")
 
     def pyinfra(self, number: int) -> None:
@@ -175,13 +175,13 @@ def report() -> tuple[list[str], bool]:
         contenders: dict[str, Callable[[int], None]] = {
             "one ssh: upload, `docker compose up -d --wait`": field.ssh,
             "Opsbook": field.opsbook,
-            "the seed's deploy.sh, its sleep replaced by polling": field.script,
+            "a plain deploy.sh (upload, up, one look), its sleep replaced by polling": field.script,
             "pyinfra": field.pyinfra,
             "Ansible, pipelined": field.ansible,
         }
         projects = dict(zip(contenders, ("ssh", "bench-bench", "script", "pyinfra", "ansible"), strict=True))
         measured = rounds(contenders, ROUNDS, check=lambda name, number: field.check(projects[name], number))
-        asleep = rounds({"the seed's deploy.sh as it stands (one round)": field.sleeping}, 1, warmup=0)
+        asleep = rounds({"the same deploy.sh with its `sleep 30` (one round)": field.sleeping}, 1, warmup=0)
     sandbox.reset("web1")
     base = measured[0].name
     lines = [SETTINGS + f" Limit {LIMIT} for Opsbook.", "", *table([*measured, *asleep], base)]
@@ -205,7 +205,7 @@ def latency_report() -> tuple[list[str], bool]:
     sandbox.reset("web1")
     lines = [
         f"The same deploy through a relay that delays each direction by {DELAY / 2 * 1000:.0f} ms ({DELAY * 1000:.0f} ms a round trip); "
-        f"limit {LATENCY_LIMIT}. Opsbook executed {trips} commands and opened streams on the server for it, over one connection.",
+        f"limit {LATENCY_LIMIT}. Opsbook needed {trips} commands and streams for it, over one connection.",
         "",
         *table(measured, measured[0].name),
     ]

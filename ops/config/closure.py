@@ -84,7 +84,7 @@ class _Reader:
             self.faults.append(str(error))
             return
         except OSError as error:
-            self.faults.append(f"{name}: {error.strerror}")
+            self.faults.append(f"compose file {name}: {error.strerror}")
             return
         if not isinstance(data, dict):
             return

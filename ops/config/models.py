@@ -106,7 +106,7 @@ class Build(Model):
 
 
 class Registry(Model):
-    """Credentials of one private registry; they reach a server on stdin, for a pull alone."""
+    """Credentials of one private registry, for builds and deploys; they reach a server on stdin, for a pull alone."""
 
     username: str = Field(description="User name; `env:NAME` takes it from the environment.")
     password: str = Field(
@@ -180,7 +180,7 @@ class StackConfig(Model):
     )
     files: tuple[str, ...] = Field(
         default=(),
-        description="Compose files in order; none means compose.yaml (or compose.yml, docker-compose.yaml, docker-compose.yml) and, where it exists, compose.<environment>.yaml beside it.",
+        description="Compose files in order; none means compose.yaml (or compose.yml, docker-compose.yaml, docker-compose.yml) and, where it exists, compose.<environment>.yaml beside it. compose.override.yaml takes no part: it is for a developer's machine.",
     )
     profiles: tuple[str, ...] = Field(default=(), description="Compose profiles that are on.")
     engine: Literal["compose"] = Field(default="compose", description="What runs the stack.")

@@ -41,7 +41,10 @@ def find_stack(stack: str | None, start: Path, environ: Mapping[str, str] = os.e
         return folder.parent
     near = difflib.get_close_matches(wanted, known_stacks(start), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"{said} {wanted}: no such stack{_listed(start)}{hint}")
+    raise UsageError(
+        f"{said} {wanted}: no such stack{_listed(start)}{hint}",
+        next_step="name a folder that has an ops.toml; opsbook init writes one beside a compose file",
+    )
 
 
 def known_stacks(start: Path) -> tuple[str, ...]:

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ops.commands import Command, Secret
-from ops.config import Settings, stack_sources
-from ops.config.dotenv import compose_form
+from ops.commands import Command
+from ops.config import Settings
 from ops.engines.facts import HostFacts, host_queries, read_facts
 from ops.engines.release import Release
-from ops.engines.rendering import parse_rendered, render_command, sentinel, told_paths
-from ops.engines.services import services_of
-from ops.errors import ConfigError, FailedUnchanged, OpsError, gathered
+from ops.engines.rendering import parse_rendered
+from ops.engines.resolving import refusal, resolvable, resolve_command
+from ops.errors import FailedUnchanged, OpsError, gathered
 from ops.hosts import Host
 from ops.hosts.fleet import each
 from ops.runs.releases import layout_of
 from ops.strategies.steps import View
 
-__all__ = ["Survey", "current_release", "layout_of", "peer_addresses", "survey", "view_of"]
+__all__ = ["Survey", "current_release", "layout_of", "survey", "view_of"]
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,13 @@ def survey(
     """
     layout = layout_of(settings)
     queries = host_queries(layout, settings.project)
-    sources = None
-    if version is not None:
-        sentinels = {name: sentinel(name) for name in settings.values.secret_names}
-        sources = [(source.path, source.content) for source in stack_sources(settings, replace=sentinels)]
+    sources = resolvable(settings) if version is not None else None
 
     def ask(host: Host) -> Survey:
         name = host.name
         commands: list[Command] = list(queries)
         if sources is not None and version is not None:
-            commands.append(_render(settings, sources, name, version))
+            commands.append(resolve_command(settings, sources, name, version))
         results = host.run_all(commands)
         for command, result in zip(commands, results, strict=False):
             if not result.ok:
@@ -86,41 +82,9 @@ def survey(
     return surveys, failed
 
 
-def peer_addresses(settings: Settings, server: str, services: Mapping[str, Any]) -> dict[str, str]:
-    """Return OPS_HOST_<SERVICE> for the services that run on other servers only: the first such server's address."""
-    config = settings.config
-    if len(config.servers) < 2:
-        return {}
-    found = {}
-    for name, service in config.services.items():
-        if not service.roles or name not in services:
-            continue
-        at = [key for key in config.servers if name in services_of(config, key, (name,))]
-        if at and server not in at:
-            target = config.servers[at[0]]
-            found[f"OPS_HOST_{name.upper().replace('-', '_')}"] = target.private_address or target.address
-    return found
-
-
-def _render(settings: Settings, sources: list[tuple[str, bytes]], server: str, version: str) -> Command:
-    values = {
-        name: sentinel(name) if isinstance(value, Secret) or name in settings.values.secret_names else value
-        for name, value in settings.values.items()
-    }
-    values |= {name: sentinel(name) for name in settings.values.secret_names}
-    values |= peer_addresses(settings, server, settings.config.services)
-    values |= {"OPS_VERSION": version, "OPS_STACK": settings.stack, "OPS_ENVIRONMENT": settings.environment}
-    files = [path.relative_to(settings.folder).as_posix() for path in settings.compose_files]
-    dotenv = compose_form({name: str(value) for name, value in values.items()})
-    return render_command(sources, files, settings.config.profiles, settings.project, dotenv)
-
-
 def _failure(command: Command, text: str, name: str, *, rendering: bool) -> OpsError:
     if rendering:
-        return ConfigError(
-            f"docker compose refuses the compose files: {told_paths(text)}",
-            next_step="docker compose config   in the stack folder finds it too",
-        )
+        return refusal(text)
     if "permission denied" in text.lower():
         return FailedUnchanged(
             f"no right to use Docker: {text}",

@@ -193,7 +193,10 @@ def _unreachable(name: str, tried: Sequence[Endpoint], error: Exception) -> Unre
     if isinstance(error, NotAuthenticated):
         why, step = str(error), error.next_step
     elif isinstance(error, socket.gaierror):
-        why, step = "the name is not known", "check `address` in ops.toml or HostName in the ssh_config"
+        why, step = (
+            "the name is not known",
+            "check the address (in ops.toml, or what --server says), or HostName in the ssh_config",
+        )
     elif isinstance(error, paramiko.ChannelException) and error.code == 1:
         why, step = (
             "the jump host forbids forwarding",

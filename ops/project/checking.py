@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ops.commands import Command
 from ops.config import missing, stack_sources
 from ops.config.closure import read_files
 from ops.config.folder import load_yaml
+from ops.engines.resolving import refusal, resolvable, resolve_command
 from ops.errors import ConfigError, OpsError
 from ops.gates.smoke import untrusted
 
 if TYPE_CHECKING:
+    from ops.commands import Result
     from ops.config import Settings
 
 __all__ = ["Checked", "check"]
@@ -21,7 +24,10 @@ __all__ = ["Checked", "check"]
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found: `problems` stop a deploy, `warnings` do not; `secrets` counts those with a value."""
+    """What was found: `problems` stop a deploy, `warnings` do not; `secrets` counts those with a value, of `wanted`.
+
+    `compose` says whether Compose itself was asked.
+    """
 
     stack: str
     environment: str
@@ -29,6 +35,8 @@ class Checked:
     warnings: tuple[str, ...]
     services: tuple[str, ...]
     secrets: int
+    wanted: int
+    compose: bool
 
     @property
     def ok(self) -> bool:
@@ -36,8 +44,12 @@ class Checked:
         return not self.problems
 
 
-def check(settings: Settings) -> Checked:
-    """Given loaded settings, return what is wrong beyond the schema: values, files, names of services."""
+def check(settings: Settings, render: Callable[[Command], Result] | None = None) -> Checked:
+    """Given loaded settings, return what is wrong beyond the schema: values, files, names of services.
+
+    `render` runs a command on this machine; with it, and with nothing else wrong, Compose resolves the files as for
+    the first server.
+    """
     problems: list[OpsError] = [*_unready(settings), *missing(settings), *untrusted(settings)]
     try:
         stack_sources(settings)
@@ -46,6 +58,11 @@ def check(settings: Settings) -> Checked:
     services = _services(settings)
     if services:
         problems += _unknown_services(settings, services)
+    asked = render is not None and not problems and render(Command("docker compose version")).ok
+    if render is not None and asked:
+        server = next(iter(settings.config.servers))
+        result = render(resolve_command(settings, resolvable(settings), server, "1"))
+        problems += [] if result.ok else [refusal(result.last_lines)]
     return Checked(
         stack=settings.stack,
         environment=settings.environment,
@@ -53,6 +70,8 @@ def check(settings: Settings) -> Checked:
         warnings=settings.warnings,
         services=services,
         secrets=sum(1 for secret in settings.values.secrets if secret.reveal()),
+        wanted=len(settings.values.secret_names),
+        compose=asked,
     )
 
 

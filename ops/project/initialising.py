@@ -108,7 +108,8 @@ def init(
 def _usable(folder: Path) -> Path:
     try:
         found = folder.resolve()
-        (found / "ops.toml").exists()
+        if not found.is_dir():
+            raise UsageError(f"there is no folder {found}", next_step="name the folder of the compose file")
     except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(f"the folder {folder} cannot be used: {error}") from error
     return found

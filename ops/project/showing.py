@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,7 +51,9 @@ def show(settings: Settings) -> Shown:
     values = settings.values
     hide = settings.redactor
     shown = {}
-    for name in sorted(values.keys() | values.secret_names):
+    config = settings.config.model_dump(mode="json", exclude_none=True)
+    asked = re.findall(r'"env:([A-Za-z_][A-Za-z0-9_]*)"', json.dumps(config))
+    for name in sorted(values.keys() | values.secret_names | set(asked)):
         if not values.text(name):
             shown[name] = ("", values.origins.get(name, "no value"))
         else:
@@ -61,7 +64,7 @@ def show(settings: Settings) -> Shown:
         project=settings.project,
         folder=str(settings.folder),
         compose_files=tuple(_name(settings, path) for path in settings.compose_files),
-        config=settings.config.model_dump(mode="json", exclude_none=True),
+        config=config,
         values=shown,
     )
 

@@ -38,11 +38,13 @@ def check(c: Context, env: str = "", stack: str = "", json: bool = False, quiet:
     from ops.project import check as look_over
 
     settings = load(env or None, stack=stack or None)
-    with masked(settings):
-        found = look_over(settings)
+    with masked(settings), _renderer(None) as render:
+        found = look_over(settings, render)
     data = {
         "services": found.services,
         "secrets": found.secrets,
+        "secrets_wanted": found.wanted,
+        "compose_asked": found.compose,
         "problems": [{"message": str(each), "next_step": each.next_step} for each in found.problems],
     }
     outcome = Outcome("config.check", found.stack, found.environment, warnings=found.warnings)
@@ -139,9 +141,20 @@ def _checked(found: Checked) -> str:
         for each in found.problems
     ]
     lines += [f"Warning: {each}" for each in found.warnings]
-    what = f"{found.stack}, {found.environment}: {len(found.services)} services, {found.secrets} secrets"
-    lines.append(f"{what}, {len(found.problems)} problems, {len(found.warnings)} warnings")
+    if found.ok and not found.compose:
+        lines.append(
+            "Not asked: Compose itself, which is not on this machine; deploy.plan asks it on the servers."
+        )
+    secrets = f"{found.secrets} of {_count(found.wanted, 'secret')} with a value"
+    what = f"{found.stack}, {found.environment}: {_count(len(found.services), 'service')}, {secrets}"
+    lines.append(
+        f"{what}, {_count(len(found.problems), 'problem')}, {_count(len(found.warnings), 'warning')}"
+    )
     return "\n".join(lines)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _made(done: Initialised, *, addressed: bool) -> str:

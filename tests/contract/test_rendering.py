@@ -16,6 +16,7 @@ from ops.engines.layout import Layout
 from ops.engines.mounts import StackFolder
 from ops.engines.rendering import parse_rendered, render_command
 from ops.hosts.fake import FakeHost
+from ops.project import check
 from ops.project.rendering import render_project
 
 FILES = {
@@ -102,3 +103,23 @@ def test_init_reads_compose_files_in_a_subfolder_as_compose_does(settings, plain
     found = relative(rendered.model, rendered.directory)["services"]
     assert {name: body.get("volumes") for name, body in found.items()} == mounts
     assert found["api"]["build"] == plain["services"]["api"]["build"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("image: api", "imgae: api", "imgae"),
+        ("env_file: api.env", "depends_on: [redis]", "redis"),
+    ],
+)
+def test_a_check_finds_what_compose_refuses(settings, tmp_path, old, new, told):
+    with_server = '[environments.staging.servers.web1]\naddress = "web1.test"\n'
+    (tmp_path / "stack" / "ops.toml").write_text(
+        'stack = "shop"\nproject = "shop"\nfiles = ["compose/compose.yaml"]\n' + with_server
+    )
+    assert check(load("staging", start=tmp_path / "stack"), run).ok
+    file = tmp_path / "stack" / "compose" / "compose.yaml"
+    file.write_text(file.read_text().replace(old, new))
+    found = check(load("staging", start=tmp_path / "stack"), run)
+    assert found.compose
+    assert told in str(found.problems[0])

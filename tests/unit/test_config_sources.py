@@ -123,7 +123,7 @@ def test_a_file_outside_the_stack_folder_is_refused(stack, text):
 
 
 def test_a_missing_compose_file_is_named(stack):
-    assert refusal(stack) == "compose.yaml: No such file or directory"
+    assert refusal(stack) == "compose file compose.yaml: No such file or directory"
 
 
 def test_bad_yaml_is_told_with_file_and_line(stack):

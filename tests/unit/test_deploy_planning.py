@@ -13,9 +13,10 @@ from ops.config import load
 from ops.deploy.commit import image_tag, kept
 from ops.deploy.images import Wish, known_pins, local_pin, served_pins
 from ops.deploy.planning import batches
-from ops.deploy.survey import Survey, peer_addresses
+from ops.deploy.survey import Survey
 from ops.engines.desired import Desired
 from ops.engines.facts import Image
+from ops.engines.resolving import peer_addresses
 
 
 @pytest.fixture

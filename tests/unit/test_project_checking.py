@@ -2,6 +2,7 @@
 
 import pytest
 
+from ops.commands import Result
 from ops.config import load
 from ops.project import check
 
@@ -22,6 +23,18 @@ def stack(tmp_path, monkeypatch):
 def test_a_sound_stack_is_ok_and_lists_its_services(stack):
     found = stack("[services.api]\nport = 8000\n")
     assert (found.ok, found.services, found.problems) == (True, ("api", "db"), ())
+
+
+def test_without_docker_it_says_that_compose_was_not_asked(stack, tmp_path):
+    stack("")
+    settings = load("staging", start=tmp_path)
+    assert not check(settings).compose
+    assert not check(settings, lambda command: Result(127, "", "docker: not found")).compose
+
+
+def test_the_values_that_are_missing_are_counted(stack):
+    found = stack('[secrets]\nrequired = ["DB_PASSWORD"]\n')
+    assert (found.secrets, found.wanted) == (0, 1)
 
 
 def test_a_missing_secret_is_a_problem(stack):
