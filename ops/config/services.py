@@ -18,7 +18,7 @@ class Health(Model):
         default="auto",
         description="`auto`: http where a path is given, tcp where a port is, completed where another service waits for its end "
         "(`service_completed_successfully`), else docker where the image or the compose file has a healthcheck, else running. "
-        "`completed`: it is good once it ended with exit code 0; a deploy runs it where its definition or its version changed, a way back never.",
+        "`completed`: it is good once it ended with exit code 0; a deploy runs it where its definition or its version changed, nothing else does.",
     )
     path: RequestPath = Field(default="", description="Path for http; any status from 200 to 399 passes.")
     port: Port | None = Field(

@@ -214,12 +214,17 @@ def _fetch(rollout: Rollout, found: Examined, version: Version) -> Examined:
         name: replace(
             describe(goal, run.layout, base),
             previous=rollout.came_from.get(name),
-            adopted=before.names if (before := earlier(found.surveys[name].facts)) else (),
+            adopted=_adopted(rollout, name, found),
             migrated=settings.config.migrate is not None,
         )
         for name, goal in wanted.items()
     }
     return Examined(found.surveys, wanted, pins)
+
+
+def _adopted(rollout: Rollout, name: str, found: Examined) -> tuple[str, ...]:
+    before = earlier(found.surveys[name].facts) if rollout.came_from.get(name) is None else None
+    return before.names if before else ()
 
 
 def _nothing_to_do(rollout: Rollout) -> bool:

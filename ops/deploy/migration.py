@@ -77,20 +77,24 @@ def _start_support(rollout: Rollout, service: str) -> None:
                 needed |= fresh
                 waiting += fresh
     starts: dict[str, tuple[Step, ...]] = {}
+    absent: dict[str, list[str]] = {}
     for name, release in rollout.releases.items():
         view = View(rollout.surveys[name].facts.containers, serving=current_release(rollout.surveys[name]))
-        absent = [
+        absent[name] = [
             other
             for other in needed
             if other in release.services
             and not any(_there(release.services[other], c) for c in view.of(other))
         ]
-        if absent:
-            starts[name] = plan_switch(release, switch_for(rollout.settings, release), view, only=absent)
+        if absent[name]:
+            starts[name] = plan_switch(
+                release, switch_for(rollout.settings, release), view, only=absent[name]
+            )
 
     def start(host: Host) -> None:
         name = host.name
         rollout.touch(name)
         execute(starts[name], host, View(rollout.surveys[name].facts.containers), rollout.run.bench)
+        rollout.passed[name] = frozenset(absent[name])
 
     together(each({name: host for name, host in rollout.run.hosts.items() if name in starts}, start))

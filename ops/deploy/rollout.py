@@ -33,7 +33,8 @@ class Rollout:
 
     `uploaded` and `touched` are the servers to which the release was written and whose services were changed;
     `between` is true while one of them may stand between two releases. `again` is the command that goes on with it
-    on servers that were lost, without its options.
+    on servers that were lost, without its options. `passed` are the services by server that passed their gate for the
+    migration's sake.
     """
 
     settings: Settings
@@ -47,11 +48,14 @@ class Rollout:
     revision: str | None = None
     between: bool = False
     again: str = "inv deploy --resume"
+    passed: dict[str, frozenset[str]] = field(default_factory=dict)
     _begun: dict[str, float] = field(default_factory=dict)
 
     def switch(self, order: Sequence[Sequence[str]]) -> None:
         """Bring the servers to their releases, batch by batch, each gated; raises the first batch's failure."""
         for batch in order:
+            if not self.releases.keys() - self.run.lost.keys():
+                raise next(iter(self.run.lost.values()))
             chosen = {}
             for name in batch:
                 if name in self.run.lost:  # the heartbeat noticed it first
@@ -183,8 +187,9 @@ class Rollout:
         name = host.name
         release, found = self.releases[name], self.surveys[name]
         view = view_of(look(self.settings, host) if self.touch(name) else found)
-        jobs: Literal["changed", "none"] = "none" if self.run.action == "deploy.rollback" else "changed"
-        steps = plan_switch(release, replace(switch_for(self.settings, release), jobs=jobs), view)
+        view = replace(view, passed=self.passed.get(name, frozenset()))
+        switch = replace(switch_for(self.settings, release), jobs=self.run.action != "deploy.rollback")
+        steps = plan_switch(release, switch, view)
         execute(steps, host, view, self.run.bench)
         result: Literal["changed", "unchanged"] = "changed" if steps else "unchanged"
         self.run.reporter.finished(name, result)

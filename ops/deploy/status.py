@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ops.config import Settings
 from ops.deploy.survey import current_release, layout_of, survey
-from ops.engines.release import ended_well, fits
+from ops.engines.release import fits
 from ops.errors import OpsError
 from ops.hosts import Host
 from ops.runs.journal import Entry, parse_journal, read_journal
@@ -85,15 +85,19 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
         services = []
         for spec in release.scaled().services.values():
             containers = [c for c in found.facts.containers if c.service == spec.name]
-            good = [c for c in containers if fits(spec, c) or ended_well(spec, c)]
+            once = spec.health.kind == "completed"
+            if once:  # what another version's job left, and one that is away, are as they should be
+                containers = [c for c in containers if c.config == spec.config]
+            good = [c for c in containers if fits(spec, c)]
             other = len(containers) - len(good)
             sick = sum(c.health == "unhealthy" for c in good)
             notes = [f"{other} container(s) not as the release says"] if other else []
             notes += [f"{sick} container(s) that Docker calls unhealthy"] if sick else []
             note = ", ".join(notes)
             health = ", ".join(sorted({c.health for c in containers if c.health})) or "-"
-            health = spec.health.kind if spec.health.kind == "completed" else health
-            services.append(ServiceStatus(spec.name, len(good), spec.replicas, spec.image, health, note))
+            health = spec.health.kind if once else health
+            wanted = len(containers) if once else spec.replicas
+            services.append(ServiceStatus(spec.name, len(good), wanted, spec.image, health, note))
         servers[name] = ServerStatus(release.id, release.version, release.created, tuple(services))
     state = surveys.get(state_host)
     holder = Holder.from_json(state.facts.holder) if state else None

@@ -82,13 +82,14 @@ class Earlier:
 def earlier(facts: HostFacts) -> Earlier | None:
     """Return what stood on a server before its first release came, or is to come; None where nothing did.
 
-    What a first release that a run did not finish has taken the place of is known from its record.
+    What a first release has taken the place of is known from its record, also of one that a run had made current and
+    did not come to its end with.
     """
-    if facts.current is not None:
-        return None
     unmanaged = strangers(facts)
-    records = (Release.from_json(facts.releases[name]) for name in _unfinished(facts))
-    names = {container.name for container in unmanaged} | {name for one in records for name in one.adopted}
+    records = [facts.current] if facts.current is not None else _unfinished(facts)
+    firsts = (Release.from_json(facts.releases[name]) for name in records if name in facts.releases)
+    names = {container.name for container in unmanaged}
+    names |= {name for one in firsts if one.previous is None for name in one.adopted}
     folders = {container.working_dir for container in unmanaged if container.config}
     return Earlier(tuple(sorted(names)), tuple(sorted(folders))) if names else None
 
@@ -127,7 +128,7 @@ def go_back(
             next_step="inv deploy.history shows the releases; deploy one of their versions",
         )
     release = release.scaled()
-    switch = replace(switch_for(settings, release), jobs="none")
+    switch = replace(switch_for(settings, release), jobs=False)
     view = view_of(survey)
     execute(plan_switch(release, switch, view), host, view, bench)
     if survey.facts.current != target:

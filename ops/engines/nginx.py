@@ -94,12 +94,13 @@ def resting_upstream(spec: ServiceSpec, names: Sequence[str], *, resolve: bool) 
 
 
 def rests(spec: ServiceSpec, names: Sequence[str], proxy: ProxySpec, present: Mapping[str, str]) -> bool:
-    """Return whether the upstream file is one between deploys, for containers of these names; `present` is as in
-    `configuration_changed`.
+    """Return whether the upstream file is one between deploys, for containers of these names, and nginx has loaded it;
+    `present` is as in `configuration_changed`.
     """
     texts = (resting_upstream(spec, names, resolve=resolve) for resolve in (True, False))
     digests = {hashlib.sha256(text.encode()).hexdigest() for text in texts}
-    return present.get(f"{proxy.upstreams}/{spec.name}.conf") in digests
+    file, loaded = f"{proxy.upstreams}/{spec.name}.conf", f"{proxy.upstreams}/.{spec.name}.conf.loaded"
+    return present.get(file) in digests and present.get(loaded) == present[file]
 
 
 def write_upstream(layout: Layout, project: str, proxy: ProxySpec, service: str, text: str) -> Command:

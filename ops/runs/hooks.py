@@ -121,8 +121,8 @@ def run_on_host(
     place = f"cd {quote(folder)} 2>/dev/null || cd {quote(otherwise)} || exit 1"
     # What a hook leaves running must hold neither the fence's lock nor the connection's streams for ever.
     script = (
-        f'{place}; eval "$(cat)"; _ops_told=$(mktemp) || exit 1; (\n{hook.run}\n) >"$_ops_told" 2>&1 </dev/null 9>&-; '
-        '_ops_ended=$?; cat "$_ops_told"; rm -f "$_ops_told"; exit $_ops_ended'
+        f'{place}; eval "$(cat)"; _ops_told=$(mktemp) && exec 6>"$_ops_told" 5<"$_ops_told" && rm -f "$_ops_told" || exit 1; '
+        f"(\n{hook.run}\n) >&6 2>&1 </dev/null 5<&- 6>&- 9>&-; _ops_ended=$?; cat <&5; exit $_ops_ended"
     )
     try:
         result = host.run(

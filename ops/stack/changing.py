@@ -160,7 +160,7 @@ def _reconcile(change: Change, run: Run, host: Host, found: Serving) -> Word:
     release: Release = found.release.scaled()
     settings = change.settings
     switch = Switch(
-        layout_of(settings), settings.project, release.id, release.proxy, settings.config.timeout, "missing"
+        layout_of(settings), settings.project, release.id, release.proxy, settings.config.timeout, jobs=False
     )
     view = View(found.facts.containers, serving=release, content=found.facts.proxy_content)
     steps = plan_switch(release, switch, view)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ops.engines.layout import Layout
 from ops.engines.release import ProxySpec
@@ -15,8 +14,8 @@ __all__ = ["Switch"]
 class Switch:
     """The release to switch to, on one server; `timeout` bounds one `compose up`, in seconds.
 
-    `jobs` says which services that run once are run: those whose definition `changed` (a deploy), those that are
-    `missing` (what was taken down comes up again), or `none`: a way back never runs an old migration on a new schema.
+    `jobs` says whether services that run once are run. Only a deploy does: elsewhere it might be an old migration on a
+    new schema.
     `proxy_renewed`: the proxy gets a new container in this switch, behind the services that it speaks of.
     """
 
@@ -25,5 +24,5 @@ class Switch:
     release: str
     proxy: ProxySpec | None
     timeout: float
-    jobs: Literal["changed", "missing", "none"] = "changed"
+    jobs: bool = True
     proxy_renewed: bool = False

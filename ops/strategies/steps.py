@@ -17,13 +17,14 @@ class View:
     """What is known of a server while a plan runs: its containers as last asked, and what steps noted.
 
     `serving` is the release that `current` names, None before the first. `content` maps the files of the proxy's
-    folders to their SHA-256; without it nothing is said of them.
+    folders to their SHA-256; without it nothing is said of them. `passed` are services whose gate this run has passed.
     """
 
     containers: tuple[Container, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
     serving: Release | None = None
     content: Mapping[str, str] | None = None
+    passed: frozenset[str] = frozenset()
 
     def of(self, service: str) -> tuple[Container, ...]:
         """Return the containers of one service by number."""

@@ -62,6 +62,8 @@ def plan_switch(
     switch = replace(switch, proxy_renewed=renewed)
     first, last = _orphans(release, switch, view, only)
     steps: list[Step] = []
+    if jobs := _under_way(release, switch, view):
+        steps.append(_halt(jobs, switch))
     if first:
         steps.append(_away(first, switch, "stop"))
     for group in levels(release.services, last=proxy):
@@ -84,18 +86,39 @@ def plan_switch(
 
 def _due(spec: ServiceSpec, switch: Switch, view: View) -> bool:
     """Return whether a service's containers have to be brought to its definition."""
-    if settled(spec, view):
-        return False
-    if spec.health.kind != "completed" or switch.jobs == "changed":
-        return True
-    # One that another version left is not run over it: what it did, such as a migration, is done.
-    left = any(c.config != spec.config or ended_well(spec, c) for c in view.of(spec.name))
-    return switch.jobs == "missing" and not left
+    return not settled(spec, view) and (switch.jobs or spec.health.kind != "completed")
+
+
+def _under_way(release: Release, switch: Switch, view: View) -> tuple[Container, ...]:
+    """Return what still runs of other versions' jobs where none is to run: a way back leaves none at work."""
+    return tuple(
+        c
+        for spec in release.services.values()
+        if spec.health.kind == "completed" and not switch.jobs
+        for c in view.of(spec.name)
+        if c.config != spec.config and c.state in ("running", "restarting")
+    )
+
+
+def _halt(containers: tuple[Container, ...], switch: Switch) -> Act:
+    """Their containers stay, as those of jobs that ended: what they wrote is there to be read."""
+    ids = " ".join(quote(c.id) for c in containers)
+    names = " ".join(c.name for c in containers)
+    command = Command(
+        f"docker update --restart=no {ids} >/dev/null; docker stop {ids} >/dev/null",
+        changes="containers",
+        timeout=switch.timeout,
+        title=f"docker update --restart=no {names}; docker stop {names}",
+    )
+    went = ", ".join(sorted({c.service for c in containers}))
+    return Act(f"stop {went}", lambda view: (command,), refresh=True)
 
 
 def _unproven(spec: ServiceSpec, view: View) -> bool:
     """Return whether a service runs as defined, but by no release that served: a run died before its gate was passed."""
-    if not settled(spec, view) or all(ended_well(spec, c) for c in view.of(spec.name)):
+    if not settled(spec, view) or spec.name in view.passed:
+        return False
+    if all(ended_well(spec, c) for c in view.of(spec.name)):
         return False
     served = view.serving.services.get(spec.name) if view.serving else None
     return served is None or served.config != spec.config

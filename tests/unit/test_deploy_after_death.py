@@ -7,13 +7,15 @@ import time
 
 import pytest
 from standin.server import Killed, Session
+from standin.stack import Listener
 
 from ops.deploy.status import status
 from ops.deploy.unlocking import unlock
 from ops.errors import NeedsPerson, OpsError, RolledBack, Unreachable
 from ops.gates import health
 from ops.runs.interruption import Interruption
-from ops.stack.changing import bring_up, restart
+from ops.runs.phases import Phase
+from ops.stack.changing import bring_up, restart, scale, take_down
 from ops.tasks.showing import outcome_text
 
 MIGRATE = '[migrate]\nservice = "web"\ncommand = ["manage", "migrate"]\n\n[services.nginx]'
@@ -122,19 +124,39 @@ class TestJobs:
         single.registry.images["shop/setup:1"].behaviour.crash = 1
         return single
 
+    def well(self, jobs):
+        hosts = jobs.hosts(Session(), Interruption(), "staging")
+        return status(jobs.settings("staging"), hosts, "web1").well
+
     def test_a_way_back_does_not_run_the_old_one(self, jobs):
         jobs.registry.images["shop/web:2"].behaviour.status = 500
         with pytest.raises(RolledBack):
             jobs.deploy("2", environment="staging")
         assert (tags(jobs), tags(jobs, "setup")) == ({"1"}, {"2"})
-        hosts = jobs.hosts(Session(), Interruption(), "staging")
-        assert status(jobs.settings("staging"), hosts, "web1").well
+        assert self.well(jobs)
 
     def test_neither_does_a_rollback_nor_what_follows(self, jobs):
         jobs.deploy("2", environment="staging")
         assert jobs.rollback(environment="staging").version == "1"
         assert jobs.change(bring_up, environment="staging").targets["web1"].result == "unchanged"
         assert tags(jobs, "setup") == {"2"}
+        jobs.change(take_down, environment="staging")
+        jobs.change(bring_up, environment="staging")
+        jobs.change(scale, "web", 3, environment="staging")
+        assert (tags(jobs), tags(jobs, "setup")) == ({"1"}, set())
+        assert self.well(jobs)
+
+    @pytest.mark.parametrize("ends", [True, False])
+    def test_one_that_fails_or_hangs_is_not_left_at_work_and_leaves_no_trace(self, jobs, ends):
+        jobs.registry.images["shop/setup:2"].behaviour.crash = 1 if ends else None
+        with pytest.raises(RolledBack):
+            jobs.deploy("2", environment="staging")
+        (left,) = jobs.web1.docker.of("setup")
+        assert (left.image.tag, left.running) == ("2", False)
+        assert self.well(jobs)
+        jobs.registry.images["shop/setup:2"].behaviour.crash = 0
+        jobs.deploy("2", environment="staging")
+        assert jobs.rollback(environment="staging").version == "1"
 
     def test_restarting_all_services_leaves_them_ended(self, jobs):
         jobs.change(restart, (), environment="staging")
@@ -174,7 +196,9 @@ class TestRollback:
         assert tags(single) == {"2"}
         assert not single.web1.docker.of("acache")
 
-    def test_what_plain_compose_had_started_is_not_gone_back_behind(self, shop):
+    @pytest.mark.parametrize("at", ["^current ->", "^journal; unlock"])
+    @pytest.mark.parametrize("on", ["rollback", "a bad version"])
+    def test_what_plain_compose_had_started_is_not_gone_back_behind(self, shop, at, on):
         shop.deploy("1", environment="staging")
         for one in shop.web1.docker.containers:
             one.labels = {key: text for key, text in one.labels.items() if not key.startswith("ops.")}
@@ -190,12 +214,16 @@ class TestRollback:
             '[environments.staging]\nproject = "shop-staging"\n[environments.staging.servers.web1]',
         )
         session = Session()
-        session.on("^current ->", session.kill)
+        session.on(at, session.kill)
         killed(shop, "1", session)
         running = shop.web1.docker.shown()
+        shop.registry.images["shop/web:2"].behaviour.status = 500
+        verb, words = (shop.rollback, ()) if on == "rollback" else (shop.deploy, ("2",))
+        options = {"resume": True} if words else {}
         with pytest.raises(NeedsPerson, match="not started by Opsbook"):
-            shop.rollback(environment="staging")
-        assert shop.web1.docker.shown() == running
+            verb(*words, environment="staging", **options)
+        assert shop.web1.docker.of("postgres")
+        assert on != "rollback" or shop.web1.docker.shown() == running
 
 
 class TestLostServers:
@@ -228,6 +256,27 @@ class TestLostServers:
         assert tags(pair) == {"2"}
         results = {name: target.result for name, target in caught.value.outcome.targets.items()}
         assert results == {"web1": "changed", "web2": "unreachable"}
+
+    def test_where_none_is_left_nothing_is_called_done(self, single):
+        single.edit("ops.toml", "keep_releases = 3", f'{self.LOCK}\non_host_lost = "continue"')
+        gone = []
+
+        def watch():
+            if gone:
+                raise Unreachable("the connection broke", target="web1")
+
+        session = Session()
+        session.on("", watch)
+
+        def lose():
+            gone.append("web1")
+            time.sleep(1.0)
+
+        listener = Listener({Phase.SWITCH: lose})
+        with pytest.raises(OpsError) as caught:
+            single.deploy("2", environment="staging", session=session, listener=listener)
+        assert "done" not in str(caught.value)
+        assert caught.value.exit_code != 0
 
 
 @pytest.mark.parametrize("new", ["port = 8080\n", 'port = 8000\nbalance = "ip_hash"\n'])

@@ -115,6 +115,12 @@ class TestOnAServer:
         finally:
             os.kill(int(told), signal.SIGKILL)
 
+    def test_what_it_printed_is_left_in_no_file_when_it_takes_too_long(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        with pytest.raises(HookFailed):
+            run_on_host(hook("echo hunter22; sleep 50", timeout=0.5), LocalHost("here"), str(tmp_path), {})
+        assert list(tmp_path.iterdir()) == []
+
     def test_its_values_are_no_arguments(self, tmp_path):
         host = ShellHost()
         run_on_host(hook("true"), host, str(tmp_path), {"A": "hunter22"})

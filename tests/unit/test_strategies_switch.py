@@ -20,6 +20,12 @@ BARE = Switch(LAYOUT, "shop", "r2", None, 300.0)
 SITE = "nginx/conf.d/site.conf"
 
 
+def upstream(service, written, loaded=None):
+    """The proxy's files for an upstream: what stands there, and what nginx read last."""
+    folder = PROXY.upstreams
+    return {f"{folder}/{service}.conf": written, f"{folder}/.{service}.conf.loaded": loaded or written}
+
+
 def standing(goal, *containers, served=None, changed=False, upstreams=None):
     """Return a server on which the release's services have served, its proxy's files as the release has them."""
     content = {path: "before" if changed else digest for path, digest in goal.proxy_files.items()}
@@ -27,7 +33,7 @@ def standing(goal, *containers, served=None, changed=False, upstreams=None):
         if one.strategy == "rolling":
             names = [c.name for c in containers if c.service == name]
             text = resting_upstream(one, names, resolve=True)
-            content[f"{PROXY.upstreams}/{name}.conf"] = hashlib.sha256(text.encode()).hexdigest()
+            content |= upstream(name, hashlib.sha256(text.encode()).hexdigest())
     content |= upstreams or {}
     return View(containers, serving=goal if served is None else served, content=content)
 
@@ -282,9 +288,8 @@ class TestAfterARunThatDied:
         assert titles(shop(), *running()) == []
 
     def test_an_upstream_that_was_never_written_is(self):
-        path = f"{PROXY.upstreams}/api.conf"
         for left in ("", "of two generations"):
-            found = titles(shop(), *running(), upstreams={path: left}, changed=True)
+            found = titles(shop(), *running(), upstreams=upstream("api", left), changed=True)
             assert found == [
                 "ask nginx for its version",
                 "upstream of api at rest",
@@ -294,7 +299,19 @@ class TestAfterARunThatDied:
     def test_one_in_the_words_of_an_older_nginx_is_at_rest(self):
         text = resting_upstream(shop().services["api"], ["shop-api-1"], resolve=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        assert titles(shop(), *running(), upstreams={f"{PROXY.upstreams}/api.conf": digest}) == []
+        assert titles(shop(), *running(), upstreams=upstream("api", digest)) == []
+
+    def test_one_that_nginx_has_not_loaded_is_written_again(self):
+        text = resting_upstream(shop().services["api"], ["shop-api-1"], resolve=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        found = titles(shop(), *running(), upstreams=upstream("api", digest, "another"))
+        assert found[-1] == "upstream of api at rest"
+
+    def test_what_passed_its_gate_for_the_migration_does_not_pass_it_twice(self):
+        view = replace(standing(shop(), *running(), served=release()), passed=frozenset({"db"}))
+        found = [step.title for step in plan_switch(shop(), SWITCH, view)]
+        assert "wait until db is healthy" not in found
+        assert "wait until cache is healthy" in found
 
     def test_another_port_or_balance_is_written(self):
         before = standing(shop(), *running())
@@ -304,7 +321,7 @@ class TestAfterARunThatDied:
 
 
 class TestJobs:
-    """Services that run once: a deploy runs what changed, `stack.up` what is missing, a way back nothing."""
+    """Services that run once: a deploy runs what changed, nothing else runs any."""
 
     GOAL = release(spec("setup", health=HealthSpec("completed")))
 
@@ -313,19 +330,21 @@ class TestJobs:
 
     def test_a_deploy_runs_the_new_definition(self):
         old = container("setup", config="old", state="exited")
-        assert self.planned("changed", old)[0] == "start setup"
+        assert self.planned(True, old)[0] == "start setup"
 
     @pytest.mark.parametrize("exit_code", [0, 1])
     def test_a_way_back_runs_no_old_one_over_what_the_new_did(self, exit_code):
-        old = container("setup", config="other", state="exited", exit_code=exit_code)
-        assert self.planned("none", old) == []
-        assert self.planned("missing", old) == []
-        assert self.planned("none") == []
+        new = container("setup", config="other", state="exited", exit_code=exit_code)
+        assert self.planned(False, new) == []
+        assert self.planned(False) == []
 
-    def test_what_was_taken_down_runs_again_when_it_comes_up(self):
-        assert self.planned("missing")[0] == "start setup"
-        assert self.planned("missing", container("setup", state="exited", exit_code=1))[0] == "start setup"
-        assert self.planned("missing", container("setup", state="exited")) == []
+    @pytest.mark.parametrize("state", ["running", "restarting"])
+    def test_a_new_one_that_is_still_at_work_is_stopped_on_the_way_back(self, state):
+        view = standing(self.GOAL, container("setup", config="other", state=state))
+        steps = plan_switch(self.GOAL, replace(BARE, jobs=False), view)
+        ((title, (command,)),) = simulate(steps, view)
+        assert title == "stop setup"
+        assert command.script.startswith("docker update --restart=no setup-1-id >/dev/null; docker stop ")
 
 
 class TestSharedFolders:

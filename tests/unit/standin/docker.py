@@ -315,8 +315,11 @@ class Docker:
         ]
         return 0, "\n".join(lines) + "\n", ""
 
+    def _do_update(self, argv: list[str], cwd: Path) -> Answer:
+        return OK
+
     def _do_stop(self, argv: list[str], cwd: Path) -> Answer:
-        for identity in argv[2:]:
+        for identity in argv[2:] if argv[0] == "-t" else argv:
             container = self._found(identity)
             if container is None:
                 return 1, "", "Error: No such container"
