@@ -151,7 +151,7 @@ def own_volume(stack: Stack, sandbox: boxes.Sandbox) -> None:
 CANNOT = 'set services.app.strategy = "recreate"'
 REFUSALS = {
     "a tag that does not exist": Refusal(
-        own_image, 1, (f"web1: there is no image {REGISTRY}/demo/web:9.9.9", "inv build --push")
+        own_image, 1, (f"web1: there is no image {REGISTRY}/demo/web:9.9.9", "inv build --env test --push")
     ),
     "the registry is down": Refusal(
         registry_down, 1, (f"cannot pull {REGISTRY}/demo/web:9.9.9", f"does {REGISTRY} answer from web1?")

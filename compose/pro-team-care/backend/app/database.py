@@ -19,8 +19,8 @@ engine = create_engine(
         os.environ["DB_DATABASE"],
     ),
     pool_pre_ping=True,
-    pool_timeout=5,
-    connect_args={"connect_timeout": 3},
+    pool_timeout=20,
+    connect_args={"connect_timeout": 10},
     hide_parameters="APP_DEBUG" not in os.environ,
 )
 
