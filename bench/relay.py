@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 __all__ = ["Relay"]
@@ -39,9 +40,10 @@ class Relay:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(self._address, self._to_port)
-        await asyncio.gather(
-            self._pump(reader, there_writer), self._pump(there_reader, writer), return_exceptions=True
-        )
+        with suppress(asyncio.CancelledError):  # the relay closes, and asyncio would tell it as a failure
+            await asyncio.gather(
+                self._pump(reader, there_writer), self._pump(there_reader, writer), return_exceptions=True
+            )
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Each piece is due `delay` after it came; pieces do not wait for one another."""
