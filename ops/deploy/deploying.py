@@ -12,7 +12,7 @@ from ops.deploy.bundle import describe, new_release_id, upload
 from ops.deploy.examine import Examined, base_release, examine, state_host_of
 from ops.deploy.images import pull_pins, resolve, served_pins
 from ops.deploy.migration import migrate
-from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, switch_for, wishes
+from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, wishes
 from ops.deploy.preflight import warnings
 from ops.deploy.rollout import Rollout
 from ops.deploy.survey import Survey, view_of
@@ -29,6 +29,7 @@ from ops.runs.hooks import hooked
 from ops.runs.interruption import Interruption
 from ops.runs.lock import Holder
 from ops.runs.phases import Phase
+from ops.runs.releases import switch_for
 from ops.runs.reporting import Reporter
 from ops.runs.run import operator, running
 from ops.strategies.switch import plan_switch

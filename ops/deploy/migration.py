@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ops.deploy.planning import switch_for
 from ops.deploy.rollout import Rollout
 from ops.deploy.survey import current_release
 from ops.engines.compose import one_off
@@ -12,7 +11,8 @@ from ops.errors import Locked, NeedsPerson, OpsError
 from ops.hosts import Host
 from ops.hosts.fleet import each, together
 from ops.runs.execute import execute
-from ops.strategies.steps import Step, View
+from ops.runs.releases import switch_for
+from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
 __all__ = ["migrate"]
@@ -61,7 +61,7 @@ def _failed(rollout: Rollout, place: str, message: str) -> NeedsPerson:
 
 def _there(spec: ServiceSpec, container: Container) -> bool:
     """Return whether the migration can count on a container: it runs, or, where it runs once, has ended well."""
-    if spec.health.kind == "completed" and container.config == spec.config:
+    if spec.once and container.config == spec.config:
         return ended_well(spec, container)
     return container.running
 
@@ -76,25 +76,25 @@ def _start_support(rollout: Rollout, service: str) -> None:
                 fresh = set(release.services[name].depends_on) - needed
                 needed |= fresh
                 waiting += fresh
-    starts: dict[str, tuple[Step, ...]] = {}
     absent: dict[str, list[str]] = {}
     for name, release in rollout.releases.items():
-        view = View(rollout.surveys[name].facts.containers, serving=current_release(rollout.surveys[name]))
-        absent[name] = [
+        view = View(rollout.surveys[name].facts.containers)
+        services = [
             other
             for other in needed
             if other in release.services
             and not any(_there(release.services[other], c) for c in view.of(other))
         ]
-        if absent[name]:
-            starts[name] = plan_switch(
-                release, switch_for(rollout.settings, release), view, only=absent[name]
-            )
+        if services:
+            absent[name] = services
 
     def start(host: Host) -> None:
         name = host.name
+        release, found = rollout.releases[name], rollout.surveys[name]
+        view = View(found.facts.containers, serving=current_release(found))
+        steps = plan_switch(release, switch_for(rollout.settings, release), view, only=absent[name])
         rollout.touch(name)
-        execute(starts[name], host, View(rollout.surveys[name].facts.containers), rollout.run.bench)
+        execute(steps, host, view, rollout.run.bench)
         rollout.passed[name] = frozenset(absent[name])
 
-    together(each({name: host for name, host in rollout.run.hosts.items() if name in starts}, start))
+    together(each({name: host for name, host in rollout.run.hosts.items() if name in absent}, start))

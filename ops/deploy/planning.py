@@ -15,11 +15,11 @@ from ops.engines.compose import compose_yaml
 from ops.engines.desired import Desired, desired
 from ops.engines.release import Release
 from ops.engines.services import image_reference, services_of
-from ops.strategies.context import Switch
+from ops.runs.releases import switch_for
 from ops.strategies.steps import simulate
 from ops.strategies.switch import Effect, effects, plan_switch
 
-__all__ = ["DeployPlan", "HostPlan", "batches", "desires", "host_plan", "plan_deploy", "switch_for", "wishes"]
+__all__ = ["DeployPlan", "HostPlan", "batches", "desires", "host_plan", "plan_deploy", "wishes"]
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,6 @@ def wishes(settings: Settings, surveys: Mapping[str, Survey], version: str) -> l
                 reference, servers, before.versioned or versioned, before.policy or policy
             )
     return list(found.values())
-
-
-def switch_for(settings: Settings, release: Release) -> Switch:
-    """Return the context of a switch to a release."""
-    return Switch(layout_of(settings), settings.project, release.id, release.proxy, settings.config.timeout)
 
 
 def host_plan(settings: Settings, server: str, survey: Survey, wanted: Desired, release: Release) -> HostPlan:

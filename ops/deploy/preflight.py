@@ -206,7 +206,7 @@ def _listens(ports: str, address: str, number: str, protocol: str) -> bool:
 def _not_behind_the_proxy(settings: Settings, spec: ServiceSpec, plan: Desired) -> str:
     """Return why new containers of a service could not stand beside the old; empty where they can."""
     definition = plan.model["services"][spec.name]
-    if spec.health.kind == "completed":
+    if spec.once:
         return "it runs once and ends"
     for volume in definition.get("volumes") or ():
         if volume.get("type") == "volume" and not volume.get("source"):

@@ -133,12 +133,8 @@ def _half_switched(found: Survey) -> bool:
     return current is not None and any(
         c.running and (c.service not in current.services or c.config != current.services[c.service].config)
         for c in found.facts.containers
-        if c.config and not _runs_once(current, c.service)
+        if c.config and not (c.service in current.services and current.services[c.service].once)
     )
-
-
-def _runs_once(release: Release, service: str) -> bool:
-    return service in release.services and release.services[service].health.kind == "completed"
 
 
 def agreed(goal: RollbackPlan, options: RollbackOptions) -> RollbackPlan:

@@ -9,7 +9,6 @@ from typing import Literal
 
 from ops.config import Settings
 from ops.deploy.commit import commit, prune
-from ops.deploy.planning import switch_for
 from ops.deploy.survey import Survey, view_of
 from ops.deploy.wayback import look
 from ops.engines.release import Release
@@ -21,6 +20,7 @@ from ops.notify import notify
 from ops.outcomes import Outcome, Target
 from ops.runs.ending import finish
 from ops.runs.execute import execute
+from ops.runs.releases import switch_for
 from ops.runs.run import Run
 from ops.strategies.switch import plan_switch
 
@@ -188,7 +188,7 @@ class Rollout:
         release, found = self.releases[name], self.surveys[name]
         view = view_of(look(self.settings, host) if self.touch(name) else found)
         view = replace(view, passed=self.passed.get(name, frozenset()))
-        switch = replace(switch_for(self.settings, release), jobs=self.run.action != "deploy.rollback")
+        switch = switch_for(self.settings, release, jobs=self.run.action != "deploy.rollback")
         steps = plan_switch(release, switch, view)
         execute(steps, host, view, self.run.bench)
         result: Literal["changed", "unchanged"] = "changed" if steps else "unchanged"

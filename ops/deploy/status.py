@@ -85,8 +85,7 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
         services = []
         for spec in release.scaled().services.values():
             containers = [c for c in found.facts.containers if c.service == spec.name]
-            once = spec.health.kind == "completed"
-            if once:  # what another version's job left, and one that is away, are as they should be
+            if spec.once:  # what another version's job left, and one that is away, are as they should be
                 containers = [c for c in containers if c.config == spec.config]
             good = [c for c in containers if fits(spec, c)]
             other = len(containers) - len(good)
@@ -95,8 +94,8 @@ def status(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> St
             notes += [f"{sick} container(s) that Docker calls unhealthy"] if sick else []
             note = ", ".join(notes)
             health = ", ".join(sorted({c.health for c in containers if c.health})) or "-"
-            health = spec.health.kind if once else health
-            wanted = len(containers) if once else spec.replicas
+            health = spec.health.kind if spec.once else health
+            wanted = len(containers) if spec.once else spec.replicas
             services.append(ServiceStatus(spec.name, len(good), wanted, spec.image, health, note))
         servers[name] = ServerStatus(release.id, release.version, release.created, tuple(services))
     state = surveys.get(state_host)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ops.commands import Command, quote
 from ops.config import Settings
 from ops.deploy.commit import point_current
-from ops.deploy.planning import switch_for
 from ops.deploy.survey import Survey, layout_of, view_of
 from ops.engines.compose import down
 from ops.engines.facts import Container, HostFacts, host_queries, read_facts
@@ -16,6 +15,7 @@ from ops.engines.release import Release
 from ops.errors import NeedsPerson, OpsError
 from ops.hosts import Host
 from ops.runs.execute import Workbench, execute
+from ops.runs.releases import switch_for
 from ops.strategies.switch import plan_switch
 
 __all__ = ["Earlier", "earlier", "go_back", "look", "strangers"]
@@ -128,7 +128,7 @@ def go_back(
             next_step="inv deploy.history shows the releases; deploy one of their versions",
         )
     release = release.scaled()
-    switch = replace(switch_for(settings, release), jobs=False)
+    switch = switch_for(settings, release, jobs=False)
     view = view_of(survey)
     execute(plan_switch(release, switch, view), host, view, bench)
     if survey.facts.current != target:

@@ -62,6 +62,11 @@ class ServiceSpec:
     versioned: bool
     holds: tuple[str, ...] = ()
 
+    @property
+    def once(self) -> bool:
+        """True for a service that runs once and ends."""
+        return self.health.kind == "completed"
+
 
 @dataclass(frozen=True)
 class ProxySpec:
@@ -178,4 +183,4 @@ def fits(spec: ServiceSpec, container: Container) -> bool:
 
 def ended_well(spec: ServiceSpec, container: Container) -> bool:
     """Return whether a container of a service that runs once has come to its end, and with exit code 0."""
-    return spec.health.kind == "completed" and container.state == "exited" and container.exit_code == 0
+    return spec.once and container.state == "exited" and container.exit_code == 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ops.commands import Command
-from ops.config import missing, stack_sources
+from ops.config import missing
 from ops.config.closure import read_files
 from ops.config.folder import load_yaml
 from ops.engines.resolving import refusal, resolvable, resolve_command
@@ -51,8 +51,9 @@ def check(settings: Settings, render: Callable[[Command], Result] | None = None)
     the first server.
     """
     problems: list[OpsError] = [*_unready(settings), *missing(settings), *untrusted(settings)]
+    sources: list[tuple[str, bytes]] = []
     try:
-        stack_sources(settings)
+        sources = resolvable(settings)
     except ConfigError as error:
         problems += [ConfigError(line) for line in error.message.splitlines()]
     services = _services(settings)
@@ -61,7 +62,7 @@ def check(settings: Settings, render: Callable[[Command], Result] | None = None)
     asked = render is not None and not problems and render(Command("docker compose version")).ok
     if render is not None and asked:
         server = next(iter(settings.config.servers))
-        result = render(resolve_command(settings, resolvable(settings), server, "1"))
+        result = render(resolve_command(settings, sources, server, "1"))
         problems += [] if result.ok else [refusal(result.last_lines)]
     return Checked(
         stack=settings.stack,

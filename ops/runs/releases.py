@@ -12,8 +12,9 @@ from ops.engines.release import Release
 from ops.errors import FailedUnchanged, UsageError
 from ops.hosts import Host
 from ops.hosts.fleet import each, together
+from ops.strategies.context import Switch
 
-__all__ = ["Serving", "layout_of", "serving"]
+__all__ = ["Serving", "layout_of", "serving", "switch_for"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Serving:
 def layout_of(settings: Settings) -> Layout:
     """Return where the stack stands on its servers."""
     return Layout(settings.config.base.rstrip("/"), settings.stack, settings.environment)
+
+
+def switch_for(settings: Settings, release: Release, *, jobs: bool = True) -> Switch:
+    """Return the context of a switch to a release."""
+    layout, timeout = layout_of(settings), settings.config.timeout
+    return Switch(layout, settings.project, release.id, release.proxy, timeout, jobs)
 
 
 def serving(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Serving]:

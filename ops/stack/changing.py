@@ -22,11 +22,10 @@ from ops.runs.execute import execute
 from ops.runs.interruption import Interruption
 from ops.runs.lock import Holder
 from ops.runs.phases import Phase
-from ops.runs.releases import Serving, layout_of, serving
+from ops.runs.releases import Serving, layout_of, serving, switch_for
 from ops.runs.reporting import Reporter
 from ops.runs.run import Run, operator, running
 from ops.stack.asking import check_known, check_replicas
-from ops.strategies.context import Switch
 from ops.strategies.steps import View
 from ops.strategies.switch import plan_switch
 
@@ -92,7 +91,7 @@ def restart(change: Change, services: tuple[str, ...]) -> Outcome:
         here = [
             spec.name
             for spec in (release.services.values() if release else ())
-            if spec.name in services or (not services and spec.health.kind != "completed")
+            if spec.name in services or (not services and not spec.once)
         ]
         if release is None or not here:
             return "unchanged"
@@ -159,9 +158,7 @@ def _reconcile(change: Change, run: Run, host: Host, found: Serving) -> Word:
         return "unchanged"
     release: Release = found.release.scaled()
     settings = change.settings
-    switch = Switch(
-        layout_of(settings), settings.project, release.id, release.proxy, settings.config.timeout, jobs=False
-    )
+    switch = switch_for(settings, release, jobs=False)
     view = View(found.facts.containers, serving=release, content=found.facts.proxy_content)
     steps = plan_switch(release, switch, view)
     execute(steps, host, view, run.bench)

@@ -42,7 +42,7 @@ def watched(specs: Sequence[ServiceSpec]) -> tuple[Step, ...]:
     steps: list[Step] = []
     for spec in specs:
         if spec.replicas:
-            good = "has ended well" if spec.health.kind == "completed" else "is healthy"
+            good = "has ended well" if spec.once else "is healthy"
             steps.append(Gate(f"wait until {spec.name} {good}", spec))
     steps += [
         Soak(f"watch {spec.name} for {spec.health.soak:g} s", spec) for spec in specs if spec.health.soak

@@ -86,7 +86,7 @@ def plan_switch(
 
 def _due(spec: ServiceSpec, switch: Switch, view: View) -> bool:
     """Return whether a service's containers have to be brought to its definition."""
-    return not settled(spec, view) and (switch.jobs or spec.health.kind != "completed")
+    return not settled(spec, view) and (switch.jobs or not spec.once)
 
 
 def _under_way(release: Release, switch: Switch, view: View) -> tuple[Container, ...]:
@@ -94,7 +94,7 @@ def _under_way(release: Release, switch: Switch, view: View) -> tuple[Container,
     return tuple(
         c
         for spec in release.services.values()
-        if spec.health.kind == "completed" and not switch.jobs
+        if spec.once and not switch.jobs
         for c in view.of(spec.name)
         if c.config != spec.config and c.state in ("running", "restarting")
     )

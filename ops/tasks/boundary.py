@@ -17,7 +17,7 @@ from invoke.tasks import task as invoke_task
 
 from ops.errors import OpsError, UsageError
 from ops.outcomes import Outcome
-from ops.tasks.output import discard, say, tell
+from ops.tasks.output import discard, following, say, tell
 from ops.tasks.typed import Typed, values
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def explain(error: OpsError) -> str:
     if error.left_behind:
         lines.append(f"Left behind: {error.left_behind}")
     if error.next_step:
-        first, *more = error.next_step.splitlines()
-        lines += [f"Next: {first}", *(f"      {line}" for line in more)]
+        lines += following(error.next_step)
     if error.outcome is not None and error.outcome.log:
         lines.append(f"Log: {error.outcome.log}")
     return "\n".join(lines)

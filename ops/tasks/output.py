@@ -9,7 +9,13 @@ from typing import TextIO
 
 from ops.errors import OpsError
 
-__all__ = ["discard", "interactive", "say", "tell", "write"]
+__all__ = ["discard", "following", "interactive", "say", "tell", "write"]
+
+
+def following(next_step: str) -> list[str]:
+    """Return the lines that tell what to type next, one below the other where there are several."""
+    first, *more = next_step.splitlines()
+    return [f"Next: {first}", *(f"      {line}" for line in more)]
 
 
 def interactive(stream: TextIO | None) -> bool:

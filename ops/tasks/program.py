@@ -11,6 +11,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 from ops.errors import UsageError
+from ops.tasks.boundary import explain
 from ops.tasks.namespace import namespace
 from ops.tasks.output import discard, say
 
@@ -50,5 +51,6 @@ def _usage() -> Iterator[None]:
     try:
         yield
     except (ParseError, ValueError) as error:  # ValueError: a word where Invoke wants a number
-        text = f"Error: {error}\nNext: opsbook --list shows the tasks, opsbook --help TASK its options"
-        raise Exit(text, code=UsageError.exit_code) from None
+        step = "opsbook --list shows the tasks, opsbook --help TASK its options"
+        refusal = UsageError(str(error), next_step=step)
+        raise Exit(explain(refusal), code=refusal.exit_code) from None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ops.runs.lock import ways_on
-from ops.tasks.output import interactive
+from ops.tasks.output import following, interactive
 
 if TYPE_CHECKING:
     from ops.deploy.planning import DeployPlan
@@ -158,8 +158,7 @@ def status_text(status: Status, where: str) -> str:
             f"Locked: {holder.action} by {holder.who}, run {holder.run_id}, since {holder.started_at} ({state})"
         )
         if status.stale:
-            first, *more = ways_on(holder.action, where).splitlines()
-            lines += [f"Next: {first}", *(f"      {line}" for line in more)]
+            lines += following(ways_on(holder.action, where))
     if status.agree and status.stale:
         lines.append("All servers agree, but the next run will be refused: see the lock above.")
     elif status.agree:
@@ -167,7 +166,7 @@ def status_text(status: Status, where: str) -> str:
     else:
         lines.append("Not as it should be: see above.")
         if status.locked_by is None:
-            lines.append(f"Next: {_mend(status, where)}")
+            lines += following(_mend(status, where))
     return "\n".join(lines)
 
 

@@ -17,7 +17,6 @@ from ops.errors import (
     NeedsPerson,
     OpsError,
     RolledBack,
-    Unreachable,
     UsageError,
 )
 from ops.runs.interruption import Interruption
@@ -391,18 +390,8 @@ def test_a_scale_from_before_is_no_longer_asked_for(shop):
 
 def vanishing(server, at="^docker compose up"):
     """A session that loses a server for good once it comes to a command there."""
-    session, gone = Session(), []
-
-    def watch():
-        if gone:
-            raise Unreachable("the connection broke", target=server)
-
-    def begin():
-        gone.append(server)
-        watch()
-
-    session.on("", watch, host=server)
-    session.on(at, begin, host=server)
+    session = Session()
+    session.on(at, lambda: session.lose(server), host=server)
     return session
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ops.commands import Command, Result, quote
+from ops.errors import Unreachable
 from ops.hosts import Cancellation, Connection
 from ops.hosts.local import LocalHost
 from standin.docker import Docker
@@ -57,11 +58,16 @@ class Session:
         self.thawed = threading.Event()
         self.thawed.set()
         self.seen: list[tuple[str, str]] = []
+        self.lost: set[str] = set()
         self._triggers: list[tuple[str, re.Pattern[str], Callable[[], object]]] = []
 
     def on(self, pattern: str, action: Callable[[], object], *, host: str = "") -> None:
         """Call an action before each command, of one host or of all, whose title or script matches; it may raise."""
         self._triggers.append((host, re.compile(pattern), action))
+
+    def lose(self, host: str) -> None:
+        """Let no command reach a host any more, not even the one that is on its way."""
+        self.lost.add(host)
 
     def kill(self) -> None:
         """End this operator's process, as SIGKILL does."""
@@ -75,6 +81,8 @@ class Session:
         for name, pattern, action in self._triggers:
             if name in ("", host) and (pattern.search(command.title) or pattern.search(command.script)):
                 action()
+        if host in self.lost:
+            raise Unreachable("the connection broke", target=host)
         self.alive()
 
     def alive(self) -> None:
