@@ -20,7 +20,7 @@ FIRST_PORT = 2201
 DOCKER = r"""#!/bin/sh
 pin='python@sha256:1111111111111111111111111111111111111111111111111111111111111111'
 case "$*" in
-  info*) printf '%s\n' '{"docker":"26.1.5","architecture":"x86_64","cpus":2}' /var/lib ;;
+  info*) printf '%s\n' '{"docker":"26.1.5","architecture":"x86_64","cpus":2}' 2.26.1 /var/lib ;;
   'compose version --short') echo 2.26.1 ;;
   'ps -aq'*) [ -e /opt/up ] && echo c1 ;;
   inspect*) printf '{"id":"c1","name":"/bench-web-1","image":"i","reference":"%s","state":{"Status":"running","ExitCode":0,"Health":{"Status":"healthy"}},"restarts":0,"labels":{"com.docker.compose.service":"web","com.docker.compose.container-number":"1","ops.config":"%s"},"networks":{},"created":""}\n' "$pin" "$(cat /opt/up)" ;;

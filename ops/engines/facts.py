@@ -1,4 +1,4 @@
-"""What is on a server now: the questions that are asked in one round trip, and their answers read."""
+"""What is on a server now: the questions that are asked, and their answers read."""
 
 from __future__ import annotations
 
@@ -178,9 +178,9 @@ def _held(data: Mapping[str, Any]) -> frozenset[str]:
 
 
 def host_queries(layout: Layout, project: str) -> tuple[Command, ...]:
-    """Return the questions whose answers `read_facts` takes, in its order; they go in one round trip."""
+    """Return the questions whose answers `read_facts` takes, in its order."""
     return (
-        Command(_machine_script(layout), title="docker info; docker compose version; df"),
+        Command(_machine_script(layout), title="docker info; df"),
         containers_query(project),
         Command(
             "docker ps -a --no-trunc --format "
@@ -198,11 +198,17 @@ def host_queries(layout: Layout, project: str) -> tuple[Command, ...]:
 
 
 def _machine_script(layout: Layout) -> str:
-    wanted = '{"docker":{{json .ServerVersion}},"architecture":{{json .Architecture}},"cpus":{{json .NCPU}}}'
+    wanted = (
+        '{"docker":{{json .ServerVersion}},"architecture":{{json .Architecture}},"cpus":{{json .NCPU}}}\n'
+        # Compose's own `version` would start Docker's client, which asks every plugin, and then Compose once more.
+        '{{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}\n'
+        "{{.DockerRootDir}}"
+    )
     return (
-        f"i=$(docker info --format {quote(wanted + chr(10) + '{{.DockerRootDir}}')}) || exit 1; "
-        "printf '%s\\n' \"$i\"; docker compose version --short || exit 1; date +%s.%N; "
-        f'for p in {quote(layout.root)} "$(printf \'%s\' "$i" | tail -n 1)"; do '
+        f'i=$(docker info --format {quote(wanted)}) || exit 1; line() {{ printf \'%s\\n\' "$i" | sed -n "$1p"; }}; '
+        'c=$(line 2); [ -n "$c" ] || c=$(docker compose version --short) || exit 1; '
+        "line 1; printf '%s\\n' \"$c\"; date +%s.%N; "
+        f'for p in {quote(layout.root)} "$(line 3)"; do '
         'q=$p; while [ ! -e "$q" ]; do q=$(dirname "$q"); done; '
         'printf \'%s\\n\' "$p"; df -Pk "$q" | tail -n 1; done'
     )
@@ -231,7 +237,7 @@ def read_facts(answers: tuple[str, ...]) -> HostFacts:
     import base64
 
     machine, containers, bystanders, volumes, networks, images, state = answers
-    docker_line, _, compose, clock, *rest = machine.splitlines()
+    docker_line, compose, clock, *rest = machine.splitlines()
     docker = json.loads(docker_line)
     free = {path: int(line.split()[3]) * 1024 for path, line in zip(rest[::2], rest[1::2], strict=True)}
     current, fence, holder, age = None, ("0", ""), None, None

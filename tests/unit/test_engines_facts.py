@@ -10,7 +10,7 @@ from ops.engines.facts import Image, containers_query, host_queries, parse_conta
 from ops.engines.layout import Layout
 
 MACHINE = (
-    '{"docker":"26.1.5+dfsg1","architecture":"x86_64","cpus":4}\n/var/lib/docker\n2.26.1-4\n1767225600.123456789\n'
+    '{"docker":"26.1.5+dfsg1","architecture":"x86_64","cpus":4}\n2.26.1-4\n1767225600.123456789\n'
     "/opt/shop/production\noverlay 1000 400 600 40% /\n/var/lib/docker\noverlay 9000 4000 5000 40% /var\n"
 )
 LONG = "longer than a line of base64 is " * 5
@@ -187,10 +187,25 @@ def stub(tmp_path, shell, script, body):
 def test_free_space_is_asked_of_the_nearest_folder_that_exists(tmp_path, shell):
     layout = Layout(str(tmp_path / "not" / "yet"), "shop", "production")
     script = host_queries(layout, "shop")[0].script
-    body = f'case "$1" in info) printf \'{{"docker":"1","architecture":"a","cpus":1}}\\n{tmp_path}\\n\';; *) echo 2;; esac'
+    body = f'case "$1" in info) printf \'{{"docker":"1","architecture":"a","cpus":1}}\\n2\\n{tmp_path}\\n\';; esac'
     found = read(machine=stub(tmp_path, shell, script, body).stdout)
     assert set(found.free) == {layout.root, str(tmp_path)}
     assert all(free > 0 for free in found.free.values())
+
+
+@pytest.mark.parametrize(("listed", "own"), [("2.26.1-4", "exit 9"), ("", "echo 2.26.1-4")])
+def test_compose_is_asked_for_its_version_only_where_docker_does_not_list_it(listed, own, tmp_path, shell):
+    script = host_queries(Layout("/opt", "shop", "production"), "shop")[0].script
+    info = f'{{"docker":"1","architecture":"a","cpus":1}}\\n{listed}\\n/\\n'
+    done = stub(tmp_path, shell, script, f"case \"$1\" in info) printf '{info}';; compose) {own};; esac")
+    assert read(machine=done.stdout).compose == "2.26.1-4"
+
+
+def test_a_docker_without_compose_fails_the_question(tmp_path, shell):
+    script = host_queries(Layout("/opt", "shop", "production"), "shop")[0].script
+    body = "case \"$1\" in info) printf '{}\\n\\n/\\n';; *) echo no such command >&2; exit 1;; esac"
+    done = stub(tmp_path, shell, script, body)
+    assert (done.returncode, done.stderr) == (1, "no such command\n")
 
 
 def test_a_docker_that_does_not_answer_fails_the_question(tmp_path, shell):

@@ -154,6 +154,7 @@ class Docker:
 
     def _do_info(self, argv: list[str], cwd: Path) -> Answer:
         document = {"ServerVersion": self.version, "Architecture": "x86_64", "NCPU": 2, "DockerRootDir": "/"}
+        document["Compose"] = "2.26.1"
         return 0, filled(argv[1], document) + "\n", ""
 
     def _do_ps(self, argv: list[str], cwd: Path) -> Answer:

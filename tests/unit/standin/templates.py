@@ -11,12 +11,14 @@ __all__ = ["filled"]
 
 _FIELD = re.compile(r'\{\{(json )?\(?\.([\w.]*)(?: "([^"]*)")?\)?\}\}')
 _TAGS = "{{range .RepoTags}}{{println .}}{{end}}"
+_COMPOSE = '{{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
 
 
 def filled(template: str, document: Mapping[str, Any]) -> str:
     """Return a template with the fields of a document; `{{json .}}` is the whole of it."""
     if template == _TAGS:
         return "".join(f"{tag}\n" for tag in document["RepoTags"])
+    template = template.replace(_COMPOSE, "{{.Compose}}")
     return _FIELD.sub(lambda match: _field(match, document), template)
 
 
