@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from ops.config import Settings, Version
+from ops.config.servers import state_host_of
 from ops.deploy.bundle import describe, new_release_id, upload
-from ops.deploy.examine import Examined, base_release, examine, state_host_of
+from ops.deploy.examine import Examined, base_release, examine
 from ops.deploy.images import pull_pins, resolve, served_pins
 from ops.deploy.migration import migrate
 from ops.deploy.planning import DeployPlan, batches, desires, plan_deploy, secret_values, wishes

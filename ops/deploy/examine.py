@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ops.config import Settings, Version, missing
-from ops.config.models import Server
+from ops.config.servers import chosen_servers, state_host_of
 from ops.deploy.images import known_pins, served_pins
 from ops.deploy.planning import desires, wishes
 from ops.deploy.preflight import migration_place, preflight
 from ops.deploy.survey import Survey, survey
 from ops.engines.desired import Desired
 from ops.engines.release import Release
-from ops.errors import OpsError, UsageError, gathered
+from ops.errors import OpsError, gathered
 from ops.gates.smoke import untrusted
 from ops.hosts import Host
 from ops.runs.journal import now
 
-__all__ = ["Examined", "base_release", "chosen_servers", "examine", "state_host_of"]
+__all__ = ["Examined", "base_release", "examine"]
 
 
 @dataclass(frozen=True)
@@ -30,34 +30,6 @@ class Examined:
     wanted: Mapping[str, Desired]
     pins: Mapping[str, str]
     asked: Mapping[str, Survey] = field(default_factory=dict)
-
-
-def _servers(settings: Settings) -> Mapping[str, Server]:
-    if not settings.config.servers:
-        raise UsageError(
-            f"{settings.file} names no server for {settings.environment}",
-            next_step="add [servers.NAME] with an address",
-        )
-    return settings.config.servers
-
-
-def state_host_of(settings: Settings, override: str | None) -> str:
-    """Return the server with lock and journal. Raises UsageError for an unknown one, or where there is no server."""
-    servers = _servers(settings)
-    name = override or settings.config.state_host or next(iter(servers))
-    if name not in servers:
-        raise UsageError(f"unknown server {name}; known: {', '.join(servers)}")
-    return name
-
-
-def chosen_servers(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the servers that a command is for: all, or those named. Raises UsageError for an unknown one, or where there
-    is no server."""
-    servers = _servers(settings)
-    unknown = [name for name in names if name not in servers]
-    if unknown:
-        raise UsageError(f"unknown server {unknown[0]}; known: {', '.join(servers)}")
-    return names or tuple(servers)
 
 
 def examine(

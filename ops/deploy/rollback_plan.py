@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ops.config import Settings
-from ops.deploy.examine import chosen_servers, state_host_of
+from ops.config.servers import chosen_servers, state_host_of
 from ops.deploy.survey import Survey, current_release, survey
 from ops.deploy.wayback import earlier
 from ops.engines.release import Release

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ops.commands import Command, quote
 from ops.config import Settings
 from ops.config.dotenv import compose_form
-from ops.deploy.examine import state_host_of
+from ops.config.servers import state_host_of
 from ops.deploy.images import pull_pins
 from ops.deploy.planning import batches, secret_values
 from ops.deploy.rollback_plan import RollbackOptions, RollbackPlan, agreed, asked, planned

@@ -1,4 +1,7 @@
-"""A stack in an environment, and what can be done with it."""
+"""A stack in an environment, and what can be done with it.
+
+Each call imports what it does once its connections are being made.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ops.config import Settings, Version, load, resolve_version
-from ops.deploy.deploying import DeployOptions, Seams, deploy, plan
-from ops.deploy.examine import chosen_servers, state_host_of
-from ops.deploy.planning import DeployPlan
-from ops.deploy.rollback_plan import RollbackOptions, RollbackPlan, rollback_plan
-from ops.deploy.rolling_back import rollback
-from ops.deploy.status import Status, history, status
-from ops.deploy.unlocking import unlock
+from ops.config.servers import chosen_servers, state_host_of
 from ops.environments.arguments import listed, text
 from ops.environments.masking import masked
 from ops.errors import Interrupted
@@ -23,14 +21,20 @@ from ops.hosts.fleet import Fleet
 from ops.hosts.local import LocalHost
 from ops.outcomes import Outcome
 from ops.runs.interruption import Interruption
-from ops.runs.journal import Entry
-from ops.runs.lock import Holder
 from ops.runs.reporting import Reporter, Silent
-from ops.servers.checking import Checked, check
-from ops.servers.preparing import Prepared, prepare
-from ops.servers.trusting import Trusted, trust
-from ops.stack.changing import Change, bring_up, remove, restart, scale, take_down
-from ops.stack.looking import Row, execute, logs, processes
+
+if TYPE_CHECKING:
+    from ops.deploy.deploying import Seams
+    from ops.deploy.planning import DeployPlan
+    from ops.deploy.rollback_plan import RollbackPlan
+    from ops.deploy.status import Status
+    from ops.runs.journal import Entry
+    from ops.runs.lock import Holder
+    from ops.servers.checking import Checked
+    from ops.servers.preparing import Prepared
+    from ops.servers.trusting import Trusted
+    from ops.stack.changing import Change
+    from ops.stack.looking import Row
 
 __all__ = ["Environment", "environment"]
 
@@ -69,8 +73,10 @@ class Environment:
         """
         text("version", version)
         interruption = Interruption()
-        options = DeployOptions(resume, listed("servers", servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
+            from ops.deploy.deploying import DeployOptions, deploy
+
+            options = DeployOptions(resume, listed("servers", servers), wait, state_host)
             wanted = self._version(version, hosts, resume, allow_dirty, state_host)
             seams = self._seams(interruption.cancellation)
             return deploy(self.settings, hosts, wanted, options, reporter or Silent(), interruption, seams)
@@ -88,10 +94,11 @@ class Environment:
 
         With `resume` and no version it is the plan of the version that was under way.
         """
-        from ops.hosts.readonly import ReadOnlyHost
-
         text("version", version)
         with self._hosts(Cancellation(), servers, state_host) as hosts:
+            from ops.deploy.deploying import plan
+            from ops.hosts.readonly import ReadOnlyHost
+
             guarded: dict[str, Host] = {name: ReadOnlyHost(host) for name, host in hosts.items()}
             wanted = self._version(version, guarded, resume, allow_dirty, state_host)
             return plan(self.settings, guarded, wanted, listed("servers", servers))
@@ -114,8 +121,11 @@ class Environment:
         """
         text("to", to)
         interruption = Interruption()
-        options = RollbackOptions(to, release_secrets, listed("servers", servers), wait, state_host)
         with self._hosts(interruption.cancellation, servers, state_host) as hosts:
+            from ops.deploy.rollback_plan import RollbackOptions, rollback_plan
+            from ops.deploy.rolling_back import rollback
+
+            options = RollbackOptions(to, release_secrets, listed("servers", servers), wait, state_host)
             if ask is not None:
                 found = rollback_plan(self.settings, hosts, options)
                 options = replace(options, confirmed=found if ask(found) else None)
@@ -126,19 +136,25 @@ class Environment:
     ) -> RollbackPlan:
         """Return where a rollback would go. Nothing is changed."""
         text("to", to)
-        options = RollbackOptions(to, servers=listed("servers", servers), state_host=state_host)
         with self._hosts(Cancellation(), servers, state_host) as hosts:
+            from ops.deploy.rollback_plan import RollbackOptions, rollback_plan
+
+            options = RollbackOptions(to, servers=listed("servers", servers), state_host=state_host)
             return rollback_plan(self.settings, hosts, options)
 
     def status(self, *, state_host: str | None = None) -> Status:
         """Return what serves on each server; one that does not answer is part of the answer."""
         with self._hosts(Cancellation(), (), state_host) as hosts:
+            from ops.deploy.status import status
+
             return status(self.settings, hosts, state_host_of(self.settings, state_host))
 
     def history(self, lines: int = 200, *, state_host: str | None = None) -> tuple[Entry, ...]:
         """Return the journal's newest entries, the oldest first."""
         name = state_host_of(self.settings, state_host)
         with self._hosts(Cancellation(), (name,), state_host) as hosts:
+            from ops.deploy.status import history
+
             return history(self.settings, hosts[name], lines)
 
     def unlock(
@@ -154,11 +170,15 @@ class Environment:
         """
         name = state_host_of(self.settings, state_host)
         with self._hosts(Cancellation(), (name,), state_host) as hosts:
+            from ops.deploy.unlocking import unlock
+
             return unlock(self.settings, hosts[name], force=force, ask=ask)
 
     def processes(self) -> tuple[Row, ...]:
         """Return the stack's containers on all servers."""
         with self._hosts(Cancellation(), (), None) as hosts:
+            from ops.stack.looking import processes
+
             return processes(self.settings, hosts)
 
     def logs(
@@ -175,6 +195,8 @@ class Environment:
         """
         interruption, chosen = Interruption(), listed("services", services)
         with interruption.listening(), self._hosts(interruption.cancellation, (), None) as hosts:
+            from ops.stack.looking import logs
+
             try:
                 logs(self.settings, hosts, chosen, tail=tail, follow=follow, write=write)
             except Cancelled:
@@ -184,18 +206,24 @@ class Environment:
     def execute(self, service: str, command: str, *, server: str | None = None) -> int:
         """Run a command line in a container of a service on this terminal; return its exit status."""
         with self._hosts(Cancellation(), (), None) as hosts:
+            from ops.stack.looking import execute
+
             return execute(self.settings, hosts, service, command, server=server)
 
     def up(
         self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
     ) -> Outcome:
         """Start what is stopped or missing of the release that serves."""
+        from ops.stack.changing import bring_up
+
         return self._change(wait, state_host, reporter, bring_up)
 
     def down(
         self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
     ) -> Outcome:
         """Remove containers and networks; volumes and releases stay."""
+        from ops.stack.changing import take_down
+
         return self._change(wait, state_host, reporter, take_down)
 
     def restart(
@@ -207,6 +235,8 @@ class Environment:
         reporter: Reporter | None = None,
     ) -> Outcome:
         """Restart services, all where none is named."""
+        from ops.stack.changing import restart
+
         return self._change(
             wait, state_host, reporter, lambda change: restart(change, listed("services", services))
         )
@@ -221,6 +251,8 @@ class Environment:
         reporter: Reporter | None = None,
     ) -> Outcome:
         """Set a service's containers on each of its servers, until the next deploy."""
+        from ops.stack.changing import scale
+
         return self._change(wait, state_host, reporter, lambda change: scale(change, service, replicas))
 
     def remove(
@@ -232,12 +264,16 @@ class Environment:
         reporter: Reporter | None = None,
     ) -> Outcome:
         """Remove the stack from its servers; with `volumes` its data as well."""
+        from ops.stack.changing import remove
+
         return self._change(wait, state_host, reporter, lambda change: remove(change, volumes=volumes))
 
     def trust(
         self, servers: Sequence[str] = (), *, replace: bool = False, agree: Callable[[Trusted], bool]
     ) -> tuple[Trusted, ...]:
         """Record the host keys that `agree` accepts, and return all that were seen."""
+        from ops.servers.trusting import trust
+
         with masked(self.settings):
             names = chosen_servers(self.settings, listed("servers", servers))
             return trust(self.settings, names, replace=replace, agree=agree)
@@ -245,11 +281,15 @@ class Environment:
     def check_servers(self, servers: Sequence[str] = ()) -> tuple[Checked, ...]:
         """Return what servers have and lack for a deploy; nothing is changed."""
         with self._only(servers) as hosts:
+            from ops.servers.checking import check
+
             return check(self.settings, hosts)
 
     def prepare_servers(self, servers: Sequence[str] = (), *, dry_run: bool = False) -> tuple[Prepared, ...]:
         """Install Docker where it is missing, make the stack's folder, give the user the rights; return what was done."""
         with self._only(servers) as hosts:
+            from ops.servers.preparing import prepare
+
             return prepare(self.settings, hosts, dry_run=dry_run)
 
     @contextmanager
@@ -273,6 +313,8 @@ class Environment:
     ) -> Outcome:
         interruption = Interruption()
         with self._hosts(interruption.cancellation, (), state_host) as hosts:
+            from ops.stack.changing import Change
+
             state = state_host_of(self.settings, state_host)
             return call(Change(self.settings, hosts, state, reporter or Silent(), interruption, wait))
 
@@ -309,5 +351,6 @@ class Environment:
     def _seams(self, cancellation: Cancellation) -> Seams:
         """Images without a registry come from a throw-away one on this machine, through SSH."""
         from ops.build import serve_images
+        from ops.deploy.deploying import Seams
 
         return Seams(serve_images=serve_images(self.settings, LocalHost("this machine"), cancellation))

@@ -28,8 +28,9 @@ AT_ONCE = 32
 class Fleet:
     """The hosts of `config.servers` by name, in its order; leaving the context closes their connections.
 
-    Nothing is dialled before a host is used. `only` picks some servers; `read_only` wraps each in the dry run's
-    safety net. Raises UsageError for a name that is not among the servers.
+    Entering the context begins to dial, so that a handshake goes on beside what else is to be done first; what it
+    meets is raised by a host's first verb. `only` picks some servers; `read_only` wraps each in the dry run's safety
+    net. Raises UsageError for a name that is not among the servers.
     """
 
     def __init__(
@@ -44,11 +45,16 @@ class Fleet:
     ) -> None:
         cancellation = cancellation or Cancellation()
         self.hosts: dict[str, Host] = {}
+        self._remote: list[SSHHost] = []
         for name in config.servers if only is None else only:
             host = _host(name, _server(config, name), config, folder, environment, cancellation)
             self.hosts[name] = ReadOnlyHost(host) if read_only else host
+            if isinstance(host, SSHHost):
+                self._remote.append(host)
 
     def __enter__(self) -> Fleet:
+        for host in self._remote[:AT_ONCE]:
+            host.begin()
         return self
 
     def __exit__(

@@ -21,7 +21,7 @@ from ops.hosts.conversation import Process
 from ops.hosts.dial import Chain, dial
 from ops.hosts.failures import ConnectionLost
 from ops.hosts.route import Endpoint
-from ops.hosts.waiting import acquire, waited
+from ops.hosts.waiting import Job, acquire, result_of, waited
 
 __all__ = ["Link"]
 
@@ -51,7 +51,12 @@ class Link:
         self._opening = threading.Lock()
         self._counting = threading.Lock()
         self._chain: Chain | None = None
+        self._begun: Job[Chain] | None = None
         self._tight = False
+
+    def begin(self) -> None:
+        """Start to dial and return at once; the first verb waits for it, and raises what it met."""
+        self._begun = Job(self._dial, Chain.close)
 
     def chain(self, cancellation: Cancellation) -> Chain:
         """Return the open connection, dialled where there is none."""
@@ -62,7 +67,8 @@ class Link:
         acquire(self._opening, cancellation)
         try:
             if self._chain is None or not self._chain.active:
-                self._chain = waited(self._dial, cancellation, Chain.close)
+                begun, self._begun = self._begun or Job(self._dial, Chain.close), None
+                self._chain = result_of(begun, cancellation)
             return self._chain
         finally:
             self._opening.release()
@@ -190,6 +196,9 @@ class Link:
 
     def close(self) -> None:
         """End the connection."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.leave()
         chain, self._chain = self._chain, None
         if chain is not None:
             chain.close()

@@ -61,6 +61,10 @@ class SSHHost:
         """How many commands were executed and streams opened so far."""
         return self._shared.link.round_trips
 
+    def begin(self) -> None:
+        """Start to connect and return at once; the first verb raises what it met."""
+        self._shared.link.begin()
+
     def with_cancellation(self, cancellation: Cancellation) -> SSHHost:
         """Return the same server, over the same connection, under another cancellation."""
         other = object.__new__(SSHHost)

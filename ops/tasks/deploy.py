@@ -201,7 +201,7 @@ def _what(
 ) -> str:
     """Return what a deploy is about, for its question; raises what it would be refused for at once."""
     from ops.config import resolve_version
-    from ops.deploy.examine import chosen_servers
+    from ops.config.servers import chosen_servers
 
     settings = target.settings
     where = f"{settings.environment} ({', '.join(chosen_servers(settings, servers))})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,13 +28,17 @@ class _Opsbook(Program):
         with _usage():
             super().parse_tasks()
 
+    def print_version(self) -> None:
+        import importlib.metadata  # slow, and of use to --version alone
+
+        print(f"{self.name} {importlib.metadata.version('opsbook')}")
+
 
 def main() -> None:
     """Run the program; ends the process with the task's exit code."""
-    version = importlib.metadata.version("opsbook")
     try:
         try:
-            _Opsbook(name="Opsbook", binary="opsbook", namespace=namespace, version=version).run()
+            _Opsbook(name="Opsbook", binary="opsbook", namespace=namespace).run()
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()

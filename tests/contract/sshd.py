@@ -85,6 +85,10 @@ class Sshd:
             settings=Settings(ssh_config=file, known_hosts=self.known_hosts),
         )
 
+    def log(self) -> str:
+        """Return what sshd has logged."""
+        return (self.folder / "log").read_text()
+
     def sessions(self) -> list[int]:
         """Return the processes of sshd, the listening one first."""
         found = subprocess.run(
@@ -120,7 +124,7 @@ class Sshd:
                 if self._process.poll() is not None:
                     break
                 time.sleep(0.02)
-        raise AssertionError(f"sshd did not start: {(self.folder / 'log').read_text()}")
+        raise AssertionError(f"sshd did not start: {self.log()}")
 
 
 def runs(pattern: str) -> bool:

@@ -497,6 +497,46 @@ def test_one_port_less_leaves_the_other_exposed(start: Start, opened: Callable[.
         assert exchanged(first, b"one") == b"one"
 
 
+def test_a_connection_that_was_begun_is_the_one_that_the_first_verb_uses(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
+    """The handshake goes on before anything is asked, and there is one connection in the end."""
+    server = start()
+    host = opened(server.endpoints())
+    host.begin()
+    assert until(lambda: "Accepted publickey" in server.log())
+    host.run(Command("true"))
+    assert server.log().count("Accepted publickey") == 1
+
+
+def test_what_a_begun_connection_met_is_told_by_the_first_verb(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
+    """And the next verb tries anew."""
+    server = start()
+    host = opened(server.endpoints())
+    known, before = server.known_hosts.read_text(), server.log()
+    server.known_hosts.write_text("")
+    host.begin()
+    assert until(lambda: "[preauth]" in server.log().removeprefix(before))
+    server.known_hosts.write_text(known)
+    with pytest.raises(Unreachable, match="is not known"):
+        host.run(Command("true"))
+    assert host.run(Command("echo anew")).stdout == "anew\n"
+
+
+def test_a_connection_that_was_begun_and_not_used_is_ended(
+    start: Start, opened: Callable[..., SSHHost]
+) -> None:
+    """Also where it comes to stand after that."""
+    server = start()
+    host = opened(server.endpoints())
+    host.begin()
+    host.close()
+    assert until(lambda: "Accepted publickey" in server.log())
+    assert until(lambda: not server.sessions()[1:])
+
+
 def test_round_trips_are_counted(start: Start, opened: Callable[..., SSHHost]) -> None:
     """A batch is one, whatever it holds."""
     host = opened(start().endpoints())

@@ -85,7 +85,7 @@ def test_what_nobody_foresaw_leaves_masked_too(door, monkeypatch):
     def fails(*arguments):
         raise RuntimeError("the password is correct horse")
 
-    monkeypatch.setattr(sys.modules["ops.environments.environment"], "status", fails)
+    monkeypatch.setattr(sys.modules["ops.deploy.status"], "status", fails)
     with pytest.raises(OpsError, match=r"unexpected RuntimeError: the password is \*\*\*") as failure:
         door.status()
     assert failure.value.exit_code == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from standin.stack import Listener
 
-from ops.deploy.examine import chosen_servers
+from ops.config.servers import chosen_servers
 from ops.errors import ConfigError, OpsError, UsageError
 from ops.runs.phases import Phase
 

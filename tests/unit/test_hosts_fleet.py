@@ -103,16 +103,25 @@ def config(**servers):
 
 
 def test_a_fleet_has_the_servers_in_their_order_and_of_their_kind():
-    with Fleet(config(web1={}, here={"address": "local"}), Path("/x"), "prod", Cancellation()) as fleet:
-        assert list(fleet.hosts) == ["web1", "here"]
-        assert isinstance(fleet["web1"], SSHHost)
-        assert isinstance(fleet["here"], LocalHost)
+    fleet = Fleet(config(web1={}, here={"address": "local"}), Path("/x"), "prod", Cancellation())
+    assert list(fleet.hosts) == ["web1", "here"]
+    assert isinstance(fleet["web1"], SSHHost)
+    assert isinstance(fleet["here"], LocalHost)
 
 
 def test_a_fleet_may_be_some_of_them_and_read_only():
-    with Fleet(config(web1={}, web2={}), Path("/x"), "prod", only=["web2"], read_only=True) as fleet:
-        assert list(fleet.hosts) == ["web2"]
-        assert isinstance(fleet["web2"], ReadOnlyHost)
+    fleet = Fleet(config(web1={}, web2={}), Path("/x"), "prod", only=["web2"], read_only=True)
+    assert list(fleet.hosts) == ["web2"]
+    assert isinstance(fleet["web2"], ReadOnlyHost)
+
+
+def test_connections_are_begun_with_the_context(monkeypatch):
+    begun = []
+    monkeypatch.setattr(SSHHost, "begin", lambda host: begun.append(host.name))
+    fleet = Fleet(config(web1={}, here={"address": "local"}, web2={}), Path("/x"), "prod", read_only=True)
+    assert begun == []
+    with fleet:
+        assert begun == ["web1", "web2"]
 
 
 def test_a_server_that_does_not_exist_is_refused_with_those_that_do():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,10 @@ def test_what_it_does_not_understand_ends_with_2_and_the_way_on(line):
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")
     assert done.stderr.splitlines()[-1].startswith("Next: opsbook --list")
+
+
+def test_it_tells_the_version_that_is_installed():
+    assert opsbook("--version").stdout == f"Opsbook {importlib.metadata.version('opsbook')}\n"
 
 
 def test_a_reader_that_leaves_and_a_full_disk_are_no_tracebacks():
