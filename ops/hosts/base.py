@@ -9,7 +9,9 @@ from typing import Protocol
 from ops.commands import Command, Result
 from ops.hosts.cancellation import Cancellation
 
-__all__ = ["Connection", "Host"]
+__all__ = ["Connection", "Host", "Tell"]
+
+Tell = Callable[[bytes], object]
 
 
 class Connection(Protocol):
@@ -47,8 +49,13 @@ class Host(Protocol):
         """
         ...
 
-    def stream_out(self, command: Command) -> AbstractContextManager[Iterator[bytes]]:
-        """Give the command's stdout in chunks as they come; raises `CommandFailed` at its end if it failed."""
+    def stream_out(
+        self, command: Command, tell: Tell | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        """Give the command's stdout in chunks as they come; raises `CommandFailed` at its end if it failed.
+
+        `tell` is handed stderr as it comes.
+        """
         ...
 
     def stream_in(self, command: Command, chunks: Iterable[bytes]) -> Result:

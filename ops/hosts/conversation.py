@@ -108,7 +108,7 @@ class Conversation:
                 sent = self._process.send(unsent)
                 self._sent += sent
                 unsent = unsent[sent:] or next(waiting, None)
-                if unsent is None:
+                if unsent is None and not self._script.held:
                     self._process.finish_input()
 
     def begun(self) -> int | None:

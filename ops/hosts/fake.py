@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ops.commands import Command, Result
-from ops.hosts.base import Connection
+from ops.hosts.base import Connection, Tell
 from ops.hosts.cancellation import Cancellation
 from ops.hosts.failures import CommandFailed
 
@@ -144,12 +144,14 @@ class FakeHost:
         return tuple(results)
 
     @contextmanager
-    def stream_out(self, command: Command) -> Iterator[Iterator[bytes]]:
+    def stream_out(self, command: Command, tell: Tell | None = None) -> Iterator[Iterator[bytes]]:
         """Give the expected stdout as one chunk."""
-        yield self._chunks(command)
+        yield self._chunks(command, tell)
 
-    def _chunks(self, command: Command) -> Iterator[bytes]:
+    def _chunks(self, command: Command, tell: Tell | None) -> Iterator[bytes]:
         result = self.run(command)
+        if tell is not None and result.stderr:
+            tell(result.stderr.encode(errors="surrogateescape"))
         if result.stdout:
             yield result.stdout.encode(errors="surrogateescape")
         if not result.ok:
@@ -177,7 +179,7 @@ class FakeHost:
         """Return a file that was put, else what is expected of `cat <path>`."""
         if path in self.puts:
             return self.puts[path][0]
-        return b"".join(self._chunks(Command(f"cat {path}")))
+        return b"".join(self._chunks(Command(f"cat {path}"), None))
 
     def connect(self, address: str, port: int, *, timeout: float = 5.0) -> Connection:
         """Return what `connections` has for it; refused where it has nothing."""

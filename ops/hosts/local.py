@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from ops.commands import Command, Result
 from ops.errors import OpsError
-from ops.hosts.base import Connection
+from ops.hosts.base import Connection, Tell
 from ops.hosts.cancellation import Cancellation
 from ops.hosts.conversation import Process
 from ops.hosts.runner import Runner
@@ -49,9 +49,11 @@ class LocalHost:
         """Run commands one after another up to the first that fails."""
         return self._runner.run_all(commands)
 
-    def stream_out(self, command: Command) -> AbstractContextManager[Iterator[bytes]]:
+    def stream_out(
+        self, command: Command, tell: Tell | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
         """Give the command's stdout in chunks."""
-        return self._runner.stream_out(command)
+        return self._runner.stream_out(command, tell)
 
     def stream_in(self, command: Command, chunks: Iterable[bytes]) -> Result:
         """Feed chunks to the command's stdin."""

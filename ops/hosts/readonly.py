@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from ops.commands import Command, Result
 from ops.errors import OpsError
-from ops.hosts.base import Connection, Host
+from ops.hosts.base import Connection, Host, Tell
 from ops.hosts.cancellation import Cancellation
 
 __all__ = ["ReadOnlyHost"]
@@ -36,9 +36,11 @@ class ReadOnlyHost:
         """Run commands that only read; one that changes something refuses them all."""
         return self._host.run_all([self._reads(command) for command in commands])
 
-    def stream_out(self, command: Command) -> AbstractContextManager[Iterator[bytes]]:
+    def stream_out(
+        self, command: Command, tell: Tell | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
         """Give the stdout of a command that only reads."""
-        return self._host.stream_out(self._reads(command))
+        return self._host.stream_out(self._reads(command), tell)
 
     def stream_in(self, command: Command, chunks: Iterable[bytes]) -> Result:
         """Refused."""

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 from ops.commands import Command, Result, quote
 from ops.errors import OpsError
+from ops.hosts.base import Tell
 from ops.hosts.cancellation import Cancellation
 from ops.hosts.conversation import PIECE, Conversation, Process
 from ops.hosts.failures import CommandFailed, ConnectionLost
-from ops.hosts.script import End, Script, batch, streaming
+from ops.hosts.script import End, Script, batch, held, streaming
 
 __all__ = ["Runner"]
 
@@ -53,12 +54,14 @@ class Runner:
         return results.all()
 
     @contextmanager
-    def stream_out(self, command: Command) -> Iterator[Iterator[bytes]]:
-        """Give stdout in chunks of at most 256 KiB."""
-        with self._talk(batch((command,))) as talk, closing(self._chunks(talk, command)) as chunks:
+    def stream_out(self, command: Command, tell: Tell | None = None) -> Iterator[Iterator[bytes]]:
+        """Give stdout in chunks of at most 256 KiB; `tell` is handed stderr."""
+        with self._talk(held(command)) as talk, closing(self._chunks(talk, command, tell)) as chunks:
             yield chunks
 
-    def _chunks(self, talk: Conversation, command: Command) -> Generator[bytes, None, None]:
+    def _chunks(
+        self, talk: Conversation, command: Command, tell: Tell | None
+    ) -> Generator[bytes, None, None]:
         talk.expect(command.shown, command.timeout)
         status, errors = 0, _Tail()
         for is_error, event in talk:
@@ -67,6 +70,8 @@ class Runner:
             elif isinstance(event, bytes):
                 if is_error:
                     errors.add(event)
+                    if tell is not None:
+                        tell(event)
                 else:
                     yield from (event[at : at + PIECE] for at in range(0, len(event), PIECE))
         if status:

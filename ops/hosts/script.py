@@ -27,6 +27,7 @@ __all__ = [
     "Script",
     "batch",
     "end_group",
+    "held",
     "invocation",
     "streaming",
 ]
@@ -55,11 +56,16 @@ Event = bytes | Begin | End
 
 @dataclass(frozen=True)
 class Script:
-    """A script ready to travel: the marker of its frames, how many commands it frames, and what to send."""
+    """A script ready to travel: the marker of its frames, how many commands it frames, and what to send.
+
+    One that is `held` is ended on the host when its stdin ends: the stdin is to be kept open for as long as somebody
+    listens.
+    """
 
     marker: bytes
     count: int
     parts: tuple[bytes, ...] = field(repr=False)
+    held: bool = False
 
 
 def invocation(*, sudo: bool) -> str:
@@ -74,6 +80,13 @@ def batch(commands: Sequence[Command]) -> Script:
         [_framed(command.script, len(command.stdin)) for command in commands],
         [command.stdin for command in commands],
     )
+
+
+def held(command: Command) -> Script:
+    """Given one command, return the script that runs it for as long as somebody listens: a dump must not go on alone."""
+    if command.stdin:
+        return batch((command,))
+    return _script([_framed(command.script, 0)], [], held=True)
 
 
 def streaming(command: Command) -> Script:
@@ -99,7 +112,7 @@ def _framed(script: str, length: int) -> str:
     return f"head -c {length} | {{ {body}; _ops_s=$?; cat >/dev/null; exit $_ops_s; }}"
 
 
-def _script(bodies: Sequence[str], inputs: Sequence[bytes]) -> Script:
+def _script(bodies: Sequence[str], inputs: Sequence[bytes], *, held: bool = False) -> Script:
     marker = secrets.token_hex(16)
     # Printed from two halves: a command that prints its own script or variables must not print a marker.
     sign = f"{marker[:16]} {marker[16:]}"
@@ -107,6 +120,11 @@ def _script(bodies: Sequence[str], inputs: Sequence[bytes]) -> Script:
         "read -r _ops_g _ops_g _ops_g _ops_g _ops_g _ops_s </proc/self/stat || _ops_g=$$",
         f"printf '\\036%s%s B %s\\n' {sign} \"$_ops_g\"; printf '\\036%s%s B 0\\n' {sign} >&2",
     ]
+    if held:  # through 7, as what runs in the background has no stdin of its own
+        lines.append(
+            'exec 7<&0; { cat; kill -s TERM -- -"$_ops_g"; } <&7 >/dev/null 2>&1 & _ops_w=$!; exec 7<&-; '
+            "trap 'kill $_ops_w 2>/dev/null' EXIT"
+        )
     for index, body in enumerate(bodies):
         lines.append(body)
         lines.append(
@@ -117,7 +135,7 @@ def _script(bodies: Sequence[str], inputs: Sequence[bytes]) -> Script:
     # In braces: a shell runs nothing of a group before it read its end, so a script cut on its way does nothing.
     text = "\n".join(("{", *lines, "}\n")).encode(errors="surrogateescape")
     head = str(len(text)).encode() + b"\n" + text
-    return Script(_SIGN + marker.encode(), len(bodies), (head, *inputs))
+    return Script(_SIGN + marker.encode(), len(bodies), (head, *inputs), held)
 
 
 class FrameReader:

@@ -17,7 +17,7 @@ from ops.hosts.runner import Runner
 from ops.hosts.script import ENDING, end_group, invocation
 
 if TYPE_CHECKING:
-    from ops.hosts.base import Connection
+    from ops.hosts.base import Connection, Tell
     from ops.hosts.link import Link
     from ops.hosts.tunnels import Exposures
 
@@ -80,9 +80,11 @@ class SSHHost:
         """Run commands one after another, in one round trip, up to the first that fails."""
         return self._runner.run_all(commands)
 
-    def stream_out(self, command: Command) -> AbstractContextManager[Iterator[bytes]]:
+    def stream_out(
+        self, command: Command, tell: Tell | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
         """Give the command's stdout in chunks of at most 256 KiB."""
-        return self._runner.stream_out(command)
+        return self._runner.stream_out(command, tell)
 
     def stream_in(self, command: Command, chunks: Iterable[bytes]) -> Result:
         """Feed chunks to the command's stdin."""

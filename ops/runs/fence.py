@@ -11,6 +11,7 @@ from ops.commands import Command, Result, quote
 from ops.engines.layout import Layout
 from ops.errors import Locked
 from ops.hosts import Cancellation, CommandFailed, Connection, Host
+from ops.hosts.base import Tell
 
 __all__ = ["BUSY", "FENCED", "Fence", "FencedHost", "raise_fence"]
 
@@ -66,8 +67,10 @@ class FencedHost:
             self._checked(result, command) for result, command in zip(results, commands, strict=False)
         )
 
-    def stream_out(self, command: Command) -> AbstractContextManager[Iterator[bytes]]:
-        return self._host.stream_out(self._guard(command))
+    def stream_out(
+        self, command: Command, tell: Tell | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        return self._host.stream_out(self._guard(command), tell)
 
     def stream_in(self, command: Command, chunks: Iterable[bytes]) -> Result:
         return self._checked(self._host.stream_in(self._guard(command), chunks), command)

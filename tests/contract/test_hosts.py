@@ -11,6 +11,7 @@ import pty
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import threading
@@ -222,6 +223,34 @@ def test_a_stream_that_nobody_reads_on_is_ended(host: Host) -> None:
     with host.stream_out(Command(f"yes {pattern}", timeout=None)) as chunks:
         next(chunks)
     assert gone(f"yes {pattern}")
+
+
+def test_what_a_stream_says_beside_its_data_is_handed_over(host: Host) -> None:
+    """Byte for byte, also where the data is much more."""
+    told: list[bytes] = []
+    script = "head -c 3000000 /dev/zero; printf 'counts \\377' >&2"
+    with host.stream_out(Command(script), told.append) as chunks:
+        assert sum(map(len, chunks)) == 3_000_000
+    assert b"".join(told) == b"counts \377"
+
+
+def test_a_stream_ends_with_the_process_that_listened(host: Host, request: pytest.FixtureRequest) -> None:
+    """Killed without a chance to say so; what says nothing itself would else go on for ever."""
+    script, _ = lasting()
+    pattern = f"^{script}$"  # not the listener, whose argument holds it too
+    made = "LocalHost('here')"
+    if isinstance(host, SSHHost):
+        endpoints = request.getfixturevalue("sshd").endpoints()
+        made = f"SSHHost('there', lambda: {endpoints!r})"
+    source = (
+        "from pathlib import PosixPath\nfrom ops.commands import Command\nfrom ops.hosts.local import LocalHost\n"
+        "from ops.hosts.route import Endpoint\nfrom ops.hosts.ssh import SSHHost\n"
+        f"with {made}.stream_out(Command({script!r}, timeout=None)) as chunks:\n    list(chunks)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", source]) as listening:
+        assert until(lambda: runs(pattern))
+        listening.kill()
+    assert gone(pattern)
 
 
 def test_a_stream_goes_in_whole(host: Host) -> None:

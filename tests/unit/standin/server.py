@@ -15,6 +15,7 @@ from pathlib import Path
 from ops.commands import Command, Result, quote
 from ops.errors import Unreachable
 from ops.hosts import Cancellation, Connection
+from ops.hosts.base import Tell
 from ops.hosts.local import LocalHost
 from standin.docker import Docker
 from standin.images import Registry
@@ -116,9 +117,11 @@ class StandInHost:
         self._session.alive()
         return results
 
-    def stream_out(self, command: Command) -> AbstractContextManager[Iterator[bytes]]:
+    def stream_out(
+        self, command: Command, tell: Tell | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
         self._session.check(self.name, command)
-        return self._local.stream_out(self._there(command))
+        return self._local.stream_out(self._there(command), tell)
 
     def stream_in(self, command: Command, chunks: Iterable[bytes]) -> Result:
         self._session.check(self.name, command)
