@@ -17,7 +17,13 @@ _BEFORE_THE_LOCK = (("before", "check"), ("after", "check"), ("before", "lock"))
 
 def misfits(config: StackConfig) -> tuple[str, ...]:
     """Return what is wrong between the parts, a line each."""
-    return (*_state_host(config), *_roles(config), *_services(config), *_hooks(config))
+    return (
+        *_state_host(config),
+        *_roles(config),
+        *_services(config),
+        *_hooks(config),
+        *_datastores(config),
+    )
 
 
 def _state_host(config: StackConfig) -> Iterator[str]:
@@ -54,6 +60,14 @@ def _services(config: StackConfig) -> Iterator[str]:
         if asked and health.port is None and service.port is None:
             kind = "http" if health.kind == "auto" else health.kind
             yield f"services.{name}.health: kind {kind} needs the container port that is probed (port = …)"
+
+
+def _datastores(config: StackConfig) -> Iterator[str]:
+    known = ", ".join(config.servers)
+    for kind, stores in (("postgres", config.datastores.postgres), ("files", config.datastores.files)):
+        for name, store in stores.items():
+            if store.server is not None and config.servers and store.server not in config.servers:
+                yield f"datastores.{kind}.{name}: {store.server!r} is not one of the servers: {known}"
 
 
 def _hooks(config: StackConfig) -> Iterator[str]:

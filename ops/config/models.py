@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ops.config.backups import Backup, Datastores
 from ops.config.fields import Model, Name, Port, Variable
 from ops.config.fitting import misfits
 from ops.config.services import Migrate, Proxy, Service, Smoke
@@ -216,7 +217,7 @@ class StackConfig(Model):
     )
     backup_before_deploy: bool = Field(
         default=False,
-        description="Take a backup before the migration; the deploy stops when it fails. There is no backup feature yet, so it always stops.",
+        description="Take a full backup of all datastores before the migration; the deploy stops when it fails.",
     )
     timeout: float = Field(
         default=300.0, gt=0, description="Seconds that a pull or `compose up` may take on one server."
@@ -240,6 +241,8 @@ class StackConfig(Model):
         default_factory=dict, description="By registry name, as it stands in image references."
     )
     notify: tuple[Notify, ...] = ()
+    backup: Backup = Field(default_factory=Backup)
+    datastores: Datastores = Field(default_factory=Datastores)
 
     @field_validator("base")
     @classmethod

@@ -63,10 +63,12 @@ def declared_names(folder: Path, config: StackConfig) -> Declared:
 
 
 def secret_in_config(config: StackConfig) -> set[str]:
-    """Return the names that ops.toml itself makes secret: those required, passwords of registries, private keys."""
+    """Return the names that ops.toml itself makes secret: those required, passwords of registries, private keys, the bucket's key."""
     secret = set(config.secrets.required)
     for registry in config.registries.values():
         secret |= set(_ENV.findall(registry.password))
+    if config.backup.s3 is not None:
+        secret |= set(_ENV.findall(config.backup.s3.secret_key))
     for server in config.servers.values():
         if server.key.startswith("env:"):
             secret |= set(_ENV.findall(server.key))

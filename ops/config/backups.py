@@ -1,0 +1,149 @@
+"""The shape of `[backup]` and `[datastores]` in ops.toml."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ops.config.fields import Model, Name
+
+__all__ = ["S3", "Backup", "Datastores", "Files", "Local", "Postgres"]
+
+PLACEHOLDERS = ("host", "stack", "environment", "year", "month")
+
+
+class Local(Model):
+    """Backups in a folder of the machine that runs Opsbook; where there is no `[backup.s3]`, this is the storage."""
+
+    path: str = Field(default=".ops/backups", description="The folder, relative to ops.toml.")
+
+
+class S3(Model):
+    """Backups in a bucket of S3 or a compatible service."""
+
+    bucket: str = Field(description="The bucket's name.")
+    endpoint: str = Field(
+        default="", description="URL of a compatible service; empty means Amazon's own for the region."
+    )
+    region: str = Field(default="", description="Region; empty leaves it to the profile or the environment.")
+    path_style: bool = Field(
+        default=False,
+        description="Put the bucket into the path, not into the host name; most compatible services want it.",
+    )
+    profile: str = Field(default="", description="Profile of the AWS configuration files.")
+    access_key: str = Field(
+        default="",
+        description="`env:NAME`; empty leaves the credentials to the environment, the profile or the machine's role.",
+    )
+    secret_key: str = Field(default="", description="`env:NAME`, beside `access_key`.")
+    storage_class: str = Field(default="STANDARD", description="Storage class of dumps, such as STANDARD_IA.")
+    checksums: Literal["auto", "off"] = Field(
+        default="auto",
+        description="`auto` sends a checksum with each part, which Amazon and most others check; `off` is for services that refuse it.",
+    )
+    prefix: str = Field(
+        default="{stack}/{environment}",
+        description="Where backups stand in the bucket: {host} (the state host), {stack}, {environment}, {year}, {month}.",
+    )
+
+    @field_validator("access_key", "secret_key")
+    @classmethod
+    def _stands_elsewhere(cls, value: str) -> str:
+        if value and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError('must be "env:NAME": a credential does not belong into ops.toml')
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _names_stack_and_environment(cls, value: str) -> str:
+        unknown = [name for name in re.findall(r"{([^{}]*)}", value) if name not in PLACEHOLDERS]
+        if unknown:
+            raise ValueError(
+                f"{{{unknown[0]}}} is not known; known: {', '.join(f'{{{n}}}' for n in PLACEHOLDERS)}"
+            )
+        if "{stack}" not in value or "{environment}" not in value:
+            raise ValueError(
+                "must hold {stack} and {environment}: backups of two must never stand in one place"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> S3:
+        if bool(self.access_key) != bool(self.secret_key):
+            raise ValueError("give both access_key and secret_key, or neither")
+        return self
+
+
+class Backup(Model):
+    """How backups are taken and where they go."""
+
+    local: Local = Field(default_factory=Local)
+    s3: S3 | None = None
+    compress: Literal["auto", "engine", "server", "operator", "none"] = Field(
+        default="auto",
+        description="Where dumps are compressed: by the datastore's own tool, by zstd on the server, on this machine, or nowhere. "
+        "`auto` takes the first of them that is there.",
+    )
+    recipients: tuple[str, ...] = Field(
+        default=(),
+        description="Public keys of age (`age1…`, or SSH public keys) that backups are encrypted for; none leaves them as they are. "
+        "The private key belongs neither here nor on a server.",
+    )
+    level: int = Field(default=3, ge=1, le=19, description="Level of zstd.")
+    threads: int = Field(
+        default=0, ge=0, description="Threads of zstd on the server or here; 0 means one for each core."
+    )
+
+
+class Postgres(Model):
+    """A PostgreSQL server in a container of the stack."""
+
+    service: Name = Field(description="Its service of the compose files.")
+    server: Name | None = Field(
+        default=None, description="Its server, where the service runs on more than one."
+    )
+    user: str = Field(
+        default="", description="Superuser; empty means the container's POSTGRES_USER, else `postgres`."
+    )
+    databases: tuple[str, ...] = Field(
+        default=(), description="Databases to dump; none means all but the templates."
+    )
+
+
+class Files(Model):
+    """A folder on a server."""
+
+    path: str = Field(
+        description="The folder: relative to shared/ of the stack on the server, or an absolute path."
+    )
+    server: Name | None = Field(default=None, description="Its server, where the stack has more than one.")
+    include: tuple[str, ...] = Field(
+        default=(),
+        description="Globs of what to take, relative to the folder; none means all. `*` matches `/` too.",
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="Globs of what to leave out.")
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        parts = value.split("/")
+        if not value or "\n" in value or ".." in parts or value == "/":
+            raise ValueError("must be a folder: neither empty nor / nor one with .. in it")
+        return value
+
+
+class Datastores(Model):
+    """What a backup holds; the names must differ also between kinds."""
+
+    postgres: dict[Name, Postgres] = Field(default_factory=dict)
+    files: dict[Name, Files] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Datastores:
+        names = [*self.postgres, *self.files]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two datastores are called {twice!r}")
+        return self
