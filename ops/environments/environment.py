@@ -24,10 +24,13 @@ from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
 
 if TYPE_CHECKING:
+    from ops.archive.manifest import Manifest
     from ops.deploy.deploying import Seams
     from ops.deploy.planning import DeployPlan
     from ops.deploy.rollback_plan import RollbackPlan
     from ops.deploy.status import Status
+    from ops.environments.backups import Backups
+    from ops.restore.restoring import Restored
     from ops.runs.journal import Entry
     from ops.runs.lock import Holder
     from ops.servers.checking import Checked
@@ -55,6 +58,69 @@ class Environment:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
+    @property
+    def backup(self) -> Backups:
+        """The backups of this stack in this environment."""
+        from ops.environments.backups import Backups
+
+        return Backups(self)
+
+    def restore(
+        self,
+        backup: str,
+        *,
+        only: Sequence[str] = (),
+        identity: str | None = None,
+        wait: float = 0.0,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
+        ask: Callable[[Manifest], object] = lambda found: None,
+    ) -> Restored:
+        """Bring back a backup by its id, or the newest whole one (`latest`), and return what is live then.
+
+        `only` picks datastores, `identity` is the file with the private key of an encrypted backup, `ask` is told what
+        would be restored and may raise. What was live stays beside it until the next restore: `undo_restore`. Raises
+        UsageError, Damaged, Locked, Unreachable and FailedUnchanged with the live data as it was, RolledBack where it
+        is so again, NeedsPerson.
+        """
+        text("backup", backup)
+        chosen = listed("only", only)
+        with masked(self.settings):
+            from ops.archive.reading import identities_in
+            from ops.backup.listing import chosen_backup
+
+            found = chosen_backup(self.settings, backup)
+            identities = identities_in(identity) if identity else ()
+            ask(found)
+        interruption = Interruption()
+        with self.hosts(interruption.cancellation, (), state_host) as hosts:
+            from ops.restore.restoring import restore
+            from ops.storage.opening import open_storage
+
+            return restore(
+                self.settings,
+                hosts,
+                state_host_of(self.settings, state_host),
+                open_storage(self.settings, lambda: interruption.cancellation.check()),
+                found,
+                reporter or Silent(),
+                interruption,
+                only=chosen,
+                identities=identities,
+                wait=wait,
+            )
+
+    def undo_restore(
+        self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
+    ) -> Outcome:
+        """Swap back what the last restore brought; raises UsageError where there is none to undo."""
+        interruption = Interruption()
+        with self.hosts(interruption.cancellation, (), state_host) as hosts:
+            from ops.restore.restoring import undo
+
+            state = state_host_of(self.settings, state_host)
+            return undo(self.settings, hosts, state, reporter or Silent(), interruption, wait=wait)
+
     def deploy(
         self,
         version: str | None = None,
@@ -73,12 +139,12 @@ class Environment:
         """
         text("version", version)
         interruption = Interruption()
-        with self._hosts(interruption.cancellation, servers, state_host) as hosts:
+        with self.hosts(interruption.cancellation, servers, state_host) as hosts:
             from ops.deploy.deploying import DeployOptions, deploy
 
             options = DeployOptions(resume, listed("servers", servers), wait, state_host)
             wanted = self._version(version, hosts, resume, allow_dirty, state_host)
-            seams = self._seams(interruption.cancellation)
+            seams = self._seams(interruption, state_host)
             return deploy(self.settings, hosts, wanted, options, reporter or Silent(), interruption, seams)
 
     def plan(
@@ -95,13 +161,11 @@ class Environment:
         With `resume` and no version it is the plan of the version that was under way.
         """
         text("version", version)
-        with self._hosts(Cancellation(), servers, state_host) as hosts:
+        with self.reading(state_host, servers) as hosts:
             from ops.deploy.deploying import plan
-            from ops.hosts.readonly import ReadOnlyHost
 
-            guarded: dict[str, Host] = {name: ReadOnlyHost(host) for name, host in hosts.items()}
-            wanted = self._version(version, guarded, resume, allow_dirty, state_host)
-            return plan(self.settings, guarded, wanted, listed("servers", servers))
+            wanted = self._version(version, hosts, resume, allow_dirty, state_host)
+            return plan(self.settings, hosts, wanted, listed("servers", servers))
 
     def rollback(
         self,
@@ -121,7 +185,7 @@ class Environment:
         """
         text("to", to)
         interruption = Interruption()
-        with self._hosts(interruption.cancellation, servers, state_host) as hosts:
+        with self.hosts(interruption.cancellation, servers, state_host) as hosts:
             from ops.deploy.rollback_plan import RollbackOptions, rollback_plan
             from ops.deploy.rolling_back import rollback
 
@@ -136,7 +200,7 @@ class Environment:
     ) -> RollbackPlan:
         """Return where a rollback would go. Nothing is changed."""
         text("to", to)
-        with self._hosts(Cancellation(), servers, state_host) as hosts:
+        with self.hosts(Cancellation(), servers, state_host) as hosts:
             from ops.deploy.rollback_plan import RollbackOptions, rollback_plan
 
             options = RollbackOptions(to, servers=listed("servers", servers), state_host=state_host)
@@ -144,7 +208,7 @@ class Environment:
 
     def status(self, *, state_host: str | None = None) -> Status:
         """Return what serves on each server; one that does not answer is part of the answer."""
-        with self._hosts(Cancellation(), (), state_host) as hosts:
+        with self.hosts(Cancellation(), (), state_host) as hosts:
             from ops.deploy.status import status
 
             return status(self.settings, hosts, state_host_of(self.settings, state_host))
@@ -152,7 +216,7 @@ class Environment:
     def history(self, lines: int = 200, *, state_host: str | None = None) -> tuple[Entry, ...]:
         """Return the journal's newest entries, the oldest first."""
         name = state_host_of(self.settings, state_host)
-        with self._hosts(Cancellation(), (name,), state_host) as hosts:
+        with self.hosts(Cancellation(), (name,), state_host) as hosts:
             from ops.deploy.status import history
 
             return history(self.settings, hosts[name], lines)
@@ -169,14 +233,14 @@ class Environment:
         `ask` is told the holder and the seconds since its last sign of life before, and may raise.
         """
         name = state_host_of(self.settings, state_host)
-        with self._hosts(Cancellation(), (name,), state_host) as hosts:
+        with self.hosts(Cancellation(), (name,), state_host) as hosts:
             from ops.deploy.unlocking import unlock
 
             return unlock(self.settings, hosts[name], force=force, ask=ask)
 
     def processes(self) -> tuple[Row, ...]:
         """Return the stack's containers on all servers."""
-        with self._hosts(Cancellation(), (), None) as hosts:
+        with self.hosts(Cancellation(), (), None) as hosts:
             from ops.stack.looking import processes
 
             return processes(self.settings, hosts)
@@ -194,7 +258,7 @@ class Environment:
         Raises Interrupted on a signal, once nothing reads on the servers any more.
         """
         interruption, chosen = Interruption(), listed("services", services)
-        with interruption.listening(), self._hosts(interruption.cancellation, (), None) as hosts:
+        with interruption.listening(), self.hosts(interruption.cancellation, (), None) as hosts:
             from ops.stack.looking import logs
 
             try:
@@ -205,7 +269,7 @@ class Environment:
 
     def execute(self, service: str, command: str, *, server: str | None = None) -> int:
         """Run a command line in a container of a service on this terminal; return its exit status."""
-        with self._hosts(Cancellation(), (), None) as hosts:
+        with self.hosts(Cancellation(), (), None) as hosts:
             from ops.stack.looking import execute
 
             return execute(self.settings, hosts, service, command, server=server)
@@ -312,16 +376,17 @@ class Environment:
         call: Callable[[Change], Outcome],
     ) -> Outcome:
         interruption = Interruption()
-        with self._hosts(interruption.cancellation, (), state_host) as hosts:
+        with self.hosts(interruption.cancellation, (), state_host) as hosts:
             from ops.stack.changing import Change
 
             state = state_host_of(self.settings, state_host)
             return call(Change(self.settings, hosts, state, reporter or Silent(), interruption, wait))
 
     @contextmanager
-    def _hosts(
+    def hosts(
         self, cancellation: Cancellation, servers: Sequence[str], state_host: str | None
     ) -> Iterator[dict[str, Host]]:
+        """Give the servers by name, all or those named, and the state host; errors of the block leave it masked."""
         names = dict.fromkeys(chosen_servers(self.settings, listed("servers", servers)))
         names[state_host_of(self.settings, state_host)] = None
         config = self.settings.config
@@ -330,6 +395,14 @@ class Environment:
             masked(self.settings),
         ):
             yield fleet.hosts
+
+    @contextmanager
+    def reading(self, state_host: str | None, servers: Sequence[str] = ()) -> Iterator[dict[str, Host]]:
+        """Give the same servers, each of which refuses what would change it."""
+        from ops.hosts.readonly import ReadOnlyHost
+
+        with self.hosts(Cancellation(), servers, state_host) as hosts:
+            yield {name: ReadOnlyHost(host) for name, host in hosts.items()}
 
     def _version(
         self,
@@ -348,9 +421,24 @@ class Environment:
                 return resolve_version(self.settings, found)
         return resolve_version(self.settings, version, allow_dirty=allow_dirty)
 
-    def _seams(self, cancellation: Cancellation) -> Seams:
-        """Images without a registry come from a throw-away one on this machine, through SSH."""
+    def _seams(self, interruption: Interruption, state_host: str | None) -> Seams:
+        """A backup before the migration, where that is asked for.
+
+        Images without a registry come from a throw-away one on this machine, through SSH.
+        """
         from ops.build import serve_images
         from ops.deploy.deploying import Seams
 
-        return Seams(serve_images=serve_images(self.settings, LocalHost("this machine"), cancellation))
+        def backup() -> str:
+            from ops.backup.backing_up import back_up
+
+            state = state_host_of(self.settings, state_host)
+            try:  # on connections of its own: a deploy of some servers may leave out those with the data
+                with self.hosts(interruption.cancellation, (), state_host) as hosts:
+                    taken = back_up(self.settings, hosts, state, Silent(), interruption)
+            except Interrupted:
+                raise Cancelled from None
+            return f"backup {taken.manifest.id} in {taken.storage}"
+
+        images = serve_images(self.settings, LocalHost("this machine"), interruption.cancellation)
+        return Seams(backup, images)

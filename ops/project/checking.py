@@ -82,10 +82,11 @@ def _unready(settings: Settings) -> Iterator[ConfigError]:
             f"{settings.file} names no server for {settings.environment}",
             next_step="add [servers.NAME] with an address",
         )
-    if settings.config.backup_before_deploy:
+    stores = settings.config.datastores
+    if settings.config.backup_before_deploy and not (stores.postgres or stores.files):
         yield ConfigError(
-            f"{settings.file}: backup_before_deploy: there is no backup feature yet, so a deploy stops there",
-            next_step='take it out; a hook can take the backup: on = "before", phase = "backup"',
+            f"{settings.file}: backup_before_deploy is set, and nothing is named that could be backed up",
+            next_step="add [datastores.postgres.NAME] or [datastores.files.NAME], or take it out",
         )
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from ops.commands import Command, quote
 from ops.engines.layout import Layout
 
-__all__ = ["Entry", "append", "now", "parse_journal", "read_journal"]
+__all__ = ["Entry", "add", "append", "now", "parse_journal", "read_journal"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ def append(line: str | None = None) -> str:
     source = "cat" if line is None else f"printf '%s\\n' {quote(line)}"
     whole = '[ ! -f journal.jsonl ] || [ -z "$(tail -c 1 journal.jsonl)" ] || echo'
     return f"{{ {whole}; {source}; }} >> journal.jsonl"
+
+
+def add(layout: Layout, entry: Entry) -> Command:
+    """Return the command that adds an entry of a run that holds no lock of the stack."""
+    return Command(
+        f"umask 077; mkdir -p {quote(layout.root)} && cd {quote(layout.root)} && {append()}",
+        stdin=f"{entry.to_json()}\n".encode(),
+        changes="journal",
+        title="write the journal",
+    )
 
 
 def read_journal(layout: Layout, lines: int = 200) -> Command:

@@ -20,6 +20,7 @@ __all__ = [
     "Holder",
     "abandon",
     "acquire",
+    "age_of",
     "amend",
     "beat",
     "held_error",
@@ -31,12 +32,18 @@ __all__ = [
 
 HELD, BUSY, UNWRITTEN = 75, 97, 74
 
-# Milliseconds since the last heartbeat, by the server's clock: whole seconds would let a run that lives look dead.
-AGE = (
-    "beat=$({ stat -c %.3Y locks/change/heartbeat || stat -c %.3Y locks/change; } 2>/dev/null | tr -d .,); "
-    "now=$(date +%s%3N); age=$(( now - ${beat:-$now} )); "
-)
 LONG = 10 * 365 * 86400.0  # seconds: older is a heartbeat that `abandon` put back to the epoch
+
+
+def age_of(folder: str) -> str:
+    """Return shell that sets `age` to the milliseconds since a lock's last heartbeat, by the server's clock.
+
+    Whole seconds would let a run that lives look dead.
+    """
+    return (
+        f"beat=$({{ stat -c %.3Y {folder}/heartbeat || stat -c %.3Y {folder}; }} 2>/dev/null | tr -d .,); "
+        "now=$(date +%s%3N); age=$(( now - ${beat:-$now} )); "
+    )
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ class Holder:
             return Holder(**json.loads(text)) if text else None
         except (ValueError, TypeError):
             return None
+
+
+AGE = age_of("locks/change")
 
 
 def acquire(

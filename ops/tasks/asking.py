@@ -12,7 +12,7 @@ from ops.tasks.output import interactive, say
 if TYPE_CHECKING:
     from ops.config import Settings
 
-__all__ = ["confirm", "confirm_as_configured"]
+__all__ = ["confirm", "confirm_as_configured", "confirm_name"]
 
 
 def confirm(settings: Settings, question: str, expected: str, *, yes: bool) -> bool:
@@ -43,6 +43,21 @@ def confirm_as_configured(settings: Settings, question: str, *, yes: bool, alway
     if always or settings.config.confirm == "yes":
         return confirm(settings, f"{question} (yes)", "yes", yes=yes)
     return False
+
+
+def confirm_name(settings: Settings, question: str, given: str) -> None:
+    """Go on only where the environment's name was `given` in advance, or is typed now. Raises UsageError else."""
+    if given:
+        if given != settings.environment:
+            raise _refusal(settings, f"--confirm {given} is not {settings.environment}; nothing was done")
+        return
+    if not interactive(sys.stdin) or sys.stderr is None:
+        raise _refusal(
+            settings,
+            f"this asks {question!r} and there is no terminal; nothing was done",
+            f"add --confirm {settings.environment} to answer in advance",
+        )
+    confirm(settings, f"{question} Type the environment's name:", settings.environment, yes=False)
 
 
 def _answer(question: str) -> str:

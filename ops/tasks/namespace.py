@@ -17,12 +17,12 @@ def _collections() -> Collection:
             "Another distribution that imports as `ops` (Canonical's framework for charms) is installed in this Python "
             "environment.\nNext: install opsbook into an environment of its own: python3 -m venv .venv && .venv/bin/pip install opsbook"
         )
-    from ops.tasks import build, config, deploy, sandbox, servers, stack
+    from ops.tasks import backup, build, config, deploy, restore, sandbox, servers, stack
 
     root = Collection()
     root.add_task(config.init)
     root.add_collection(Collection("config", config.check, config.show))
-    for module in (build, deploy, sandbox, servers, stack):
+    for module in (backup, build, deploy, restore, sandbox, servers, stack):
         name = module.__name__.rpartition(".")[2]
         root.add_collection(Collection.from_module(module, name=name))
     return root

@@ -27,6 +27,7 @@ HELP: Mapping[str, str] = {
     "quiet": "Print nothing on success.",
     "service": "Service of the compose files.",
     "server": "Server of ops.toml.",
+    "only": "Only these datastores, with commas between.",
 }
 
 

@@ -15,6 +15,7 @@ from ops.config.models import StackConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "ops.example.toml"
+NAMED = ("servers", "services", "registries", "datastores.postgres", "datastores.files")
 
 
 def keys(model: type[BaseModel], path: str = "") -> list[str]:
@@ -40,7 +41,7 @@ def written(value: object, path: str = "") -> set[str]:
         return set()
     found = {path + key for key in value}
     for key, inner in value.items():
-        entries = inner.values() if path + key in ("servers", "services", "registries") else [inner]
+        entries = inner.values() if path + key in NAMED else [inner]
         for entry in entries:
             found |= written(entry, f"{path}{key}.")
     return found

@@ -79,7 +79,11 @@ def test_no_server_is_a_problem(stack, tmp_path):
     assert str(problem).endswith("names no server for staging")
 
 
-def test_a_backup_that_nothing_can_take_is_a_problem_with_the_way_out(stack):
+def test_a_backup_of_nothing_is_a_problem_with_the_way_out(stack):
     (problem,) = stack("backup_before_deploy = true\n").problems
-    assert "there is no backup feature yet" in str(problem)
-    assert 'phase = "backup"' in str(problem.next_step)
+    assert "nothing is named that could be backed up" in str(problem)
+    assert "[datastores.postgres.NAME]" in str(problem.next_step)
+
+
+def test_a_backup_of_something_is_none(stack):
+    assert stack('backup_before_deploy = true\n[datastores.files.uploads]\npath = "uploads"\n').ok

@@ -1,0 +1,128 @@
+"""The manifest of a backup: what it holds, how it is stored, and how to know that nothing of it is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ops.errors import OpsError
+from ops.storage.base import Stored
+
+__all__ = ["FORMAT", "Damaged", "Manifest", "Part", "Saved", "folder_of", "manifest_key"]
+
+FORMAT = 1
+NAME = "manifest.json"
+
+
+class Damaged(OpsError):
+    """A backup that is not what its manifest says, or a manifest that is not what was written."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stream of a datastore.
+
+    `name` is what it is to the datastore (a database, `globals`). `size` and `sha256` are of the stream before age, in
+    bytes and hex; `objects` are what is stored, in order. `compression` says how the stream is packed: `zstd` around it,
+    `engine` within it, or none.
+    """
+
+    name: str
+    objects: tuple[Stored, ...]
+    size: int
+    sha256: str
+    compression: Literal["zstd", "engine", "none"]
+    encrypted: bool = False
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A datastore in a backup: where it ran, with which versions, its parts, and counts by part from the dump itself.
+
+    Counts are rows by `schema.table`, members of a tar, keys: whatever the datastore counts after a restore as well.
+    `details` is what its kind has to know for one.
+    """
+
+    kind: str
+    server: str
+    versions: Mapping[str, str]
+    parts: tuple[Part, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    details: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def stored(self) -> int:
+        """Bytes in the storage."""
+        return sum(stored.size for part in self.parts for stored in part.objects)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One backup. Times are RFC 3339 in UTC; `chain` is the id of the full backup that it builds on, its own for a full one."""
+
+    id: str
+    kind: Literal["full", "incremental"]
+    chain: str
+    stack: str
+    environment: str
+    project: str
+    started_at: str
+    finished_at: str
+    tool: str
+    datastores: Mapping[str, Saved] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> int:
+        """Bytes in the storage, without the manifest."""
+        return sum(saved.stored for saved in self.datastores.values())
+
+    def to_json(self) -> bytes:
+        """Return the bytes that are stored: the fields, their format, and the SHA-256 over both."""
+        data = {"format": FORMAT, **asdict(self)}
+        return json.dumps({**data, "sha256": _sum(data)}, indent=1, ensure_ascii=False).encode() + b"\n"
+
+    @staticmethod
+    def from_json(content: bytes, key: str) -> Manifest:
+        """Read a manifest; `key` is where it stands. Raises Damaged for one that was cut off or changed by hand."""
+        try:
+            data: dict[str, Any] = json.loads(content)
+            said = data.pop("sha256")
+            if data["format"] > FORMAT:
+                raise Damaged(
+                    f"{key} has format {data['format']}; this Opsbook reads up to {FORMAT}",
+                    next_step="use the Opsbook that took the backup, or a newer one",
+                )
+            if said != _sum(data):
+                raise Damaged(f"{key} is not what was written: its own SHA-256 does not match")
+            data.pop("format")
+            stores = {name: _saved(saved) for name, saved in data.pop("datastores").items()}
+            return Manifest(**data, datastores=stores)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(f"{key} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def folder_of(prefix: str, backup: str) -> str:
+    """Return the key prefix, with its slash, of all that belongs to a backup."""
+    return f"{prefix}/{backup}/"
+
+
+def manifest_key(prefix: str, backup: str) -> str:
+    """Return the key of a backup's manifest."""
+    return f"{folder_of(prefix, backup)}{NAME}"
+
+
+def _saved(data: dict[str, Any]) -> Saved:
+    parts = tuple(
+        Part(**{**part, "objects": tuple(Stored(**one) for one in part["objects"])})
+        for part in data.pop("parts")
+    )
+    return Saved(**{**data, "parts": parts, "warnings": tuple(data["warnings"])})
+
+
+def _sum(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,39 @@
+"""The backups that there are."""
+
+from __future__ import annotations
+
+from ops.archive.catalog import Catalog, catalog
+from ops.archive.manifest import Damaged, Manifest
+from ops.config import Settings
+from ops.errors import UsageError
+from ops.storage.opening import listed_below, open_storage
+
+__all__ = ["backups", "chosen_backup"]
+
+
+def backups(settings: Settings) -> Catalog:
+    """Return all backups of the stack and environment, and what runs that died left; raises StorageFailed."""
+    return catalog(open_storage(settings), listed_below(settings), settings.stack, settings.environment)
+
+
+def chosen_backup(settings: Settings, wanted: str) -> Manifest:
+    """Return the manifest of a backup by its id, or of the newest whole one for `latest`.
+
+    Raises UsageError where there is none such, Damaged where its manifest or an object of it is not what was written.
+    """
+    entries = backups(settings).entries
+    list_them = f"inv backup.list {settings.options}"
+    if wanted == "latest":
+        whole = [entry.manifest for entry in entries if entry.manifest is not None and not entry.missing]
+        if not whole:
+            raise UsageError(
+                f"there is no whole backup of {settings.stack} {settings.environment}", next_step=list_them
+            )
+        return whole[-1]
+    entry = next((entry for entry in entries if entry.id == wanted), None)
+    if entry is None:
+        raise UsageError(f"there is no backup {wanted}", next_step=list_them)
+    if entry.manifest is None or entry.missing:
+        why = entry.damage or f"{entry.missing[0]} is missing or has another size"
+        raise Damaged(f"backup {wanted} is damaged: {why}", next_step=list_them)
+    return entry.manifest

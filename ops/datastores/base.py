@@ -1,0 +1,142 @@
+"""What a datastore is to a backup: questions about it, and streams of what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from ops.commands import Command
+
+__all__ = ["Compression", "Datastore", "Incoming", "Looked", "Packing", "Stream", "chosen", "read_lines"]
+
+Compression = Literal["engine", "server", "operator", "none"]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How dumps are to be packed: where, and the level and the threads (0: one for each core) of zstd."""
+
+    where: Literal["auto", "engine", "server", "operator", "none"] = "auto"
+    level: int = 3
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a datastore answered: versions by tool, where it can compress, and facts that only its kind understands."""
+
+    versions: Mapping[str, str]
+    engine: bool
+    server: bool
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A part of a dump: the command whose stdout it is, the ending of its object's name, and where it is compressed.
+
+    What the command writes to stderr is read by `counts_of`.
+    """
+
+    part: str
+    command: Command
+    ending: str
+    compression: Compression
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A part on its way back: `command` takes the stream on stdin; where `make` stands instead, it is given all of it.
+
+    What is made of a part by `make` is small. Either writes beside what is live.
+    """
+
+    part: str
+    command: Command | None = None
+    make: Callable[[str], Command] | None = None
+
+
+class Datastore(Protocol):
+    """One kind of store in one place. A new kind is one file here, one line in the registry and one row in its test."""
+
+    @property
+    def kind(self) -> str:
+        """What ops.toml calls it."""
+        ...
+
+    @property
+    def server(self) -> str:
+        """The server that it is on."""
+        ...
+
+    def look(self) -> Command:
+        """Return the question about versions, compression and what there is to dump."""
+        ...
+
+    def read(self, text: str) -> Looked:
+        """Given the question's stdout, return what it says."""
+        ...
+
+    def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
+        """Return the parts of a full dump. `mark` names the run to the processes that have to be ended with it."""
+        ...
+
+    def counts_of(self, told: str) -> Mapping[str, int]:
+        """Given what a part's command wrote to stderr, return the counts of what it dumped."""
+        ...
+
+    def details_of(self, looked: Looked) -> Mapping[str, Any]:
+        """Return what a restore has to know beside the dump; it goes into the manifest, as JSON."""
+        ...
+
+    def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Return the command that makes the empty place, beside what is live, that a backup is restored into.
+
+        It removes what earlier runs left of theirs. `tag` names the place.
+        """
+        ...
+
+    def incoming(self, details: Mapping[str, Any], looked: Looked, tag: str) -> tuple[Incoming, ...]:
+        """Return how the parts get there, in order."""
+        ...
+
+    def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Return the command that prints the counts of what was restored, for `counted`."""
+        ...
+
+    def counted(self, text: str) -> Mapping[str, Mapping[str, int]]:
+        """Given its stdout, return the counts by part, as they stand in a manifest."""
+        ...
+
+    def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Return the command that makes the restored live and keeps what was; where it fails, all is as before."""
+        ...
+
+    def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Return the command that undoes `swap`; nothing to do where that never came to its end."""
+        ...
+
+    def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Return the command that removes what earlier restores kept, but for that of `tag`."""
+        ...
+
+    def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Return the command that removes the place beside."""
+        ...
+
+    def warnings_of(self, told: str) -> tuple[str, ...]:
+        """Given the same, return what is worth a warning."""
+        ...
+
+
+def chosen(packing: Packing, *, engine: bool, server: bool) -> Compression:
+    """Return where a stream is compressed: where it was asked for, else as near to the data as can be."""
+    if packing.where != "auto":
+        return packing.where
+    return "engine" if engine else "server" if server else "operator"
+
+
+def read_lines(text: str) -> dict[str, str]:
+    """Given lines of key, tab and value, return them; a key that comes again wins."""
+    return dict(line.split("\t", 1) for line in text.split("\n") if "\t" in line)

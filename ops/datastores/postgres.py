@@ -1,0 +1,273 @@
+"""PostgreSQL: pg_dump of each database from a snapshot in which its rows are counted as well, and the roles.
+
+psql opens the transaction, exports its snapshot and runs, while it holds it, pg_dump and a count of all tables side by
+side (PostgreSQL's manual, "Snapshot Synchronization Functions"). So the counts are those of the dump, whatever is
+written meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote as percent
+
+from ops.commands import Command, quote
+from ops.datastores.base import Compression, Incoming, Looked, Packing, Stream, chosen, read_lines
+from ops.datastores.postgres_sql import creation, identifier, literal, missing_roles, place_names, renamings
+from ops.datastores.shell import finding, inside, through_zstd
+from ops.errors import ConfigError
+
+__all__ = ["Postgres"]
+
+ROLES = "roles"
+_PART = "ops-part "
+_COUNT = "ops-count "
+_OWN = "ops_"  # begins the names of databases beside the live ones
+_PSQL = "psql -X -q -At -v ON_ERROR_STOP=1"
+_VERSION = "SELECT 'server' || E'\\t' || current_setting('server_version')"
+_DATABASES = (
+    "SELECT 'databases' || E'\\t' || jsonb_agg(to_jsonb(d) || jsonb_build_object("
+    "'datname', d.datname, 'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding), "
+    "'acl', (SELECT jsonb_agg(jsonb_build_array(privilege_type, CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, is_grantable)) "
+    "FROM aclexplode(datacl)), "
+    "'settings', (SELECT jsonb_agg(jsonb_build_array(CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END, setconfig)) "
+    "FROM pg_db_role_setting WHERE setdatabase = d.oid)) ORDER BY datname) "
+    "FROM pg_database d WHERE datallowconn AND NOT datistemplate"
+)
+_ROLES = "SELECT 'roles' || E'\\t' || jsonb_agg(rolname ORDER BY rolname) FROM pg_roles"
+# Tables of extensions come back with the extension; partitions are counted, the table above them is not.
+_TABLES = (
+    "SELECT format('SELECT %L || json_build_array(%L, count(*)) FROM %I.%I', "
+    f"'{_COUNT}', nspname || '.' || relname, nspname, relname) "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+    "WHERE relkind = 'r' AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema' "
+    "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass AND deptype = 'e') "
+    "UNION ALL SELECT format('SELECT %L || json_build_array(%L, count(*)) FROM pg_largeobject_metadata', "
+    f"'{_COUNT}', 'large objects')"
+)
+_COUNTING = _TABLES + " \\gexec"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL server in a container of a compose project."""
+
+    project: str
+    service: str
+    server: str
+    user: str = ""
+    databases: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "postgres"
+
+    def look(self) -> Command:
+        asked = (
+            f"{self._entry()} tool=$(pg_dump --version) || exit 1; printf 'tool\\t%s\\n' \"$tool\"; "
+            # What it cannot compress with, it says before it looks for a server.
+            "PGHOST=/nowhere pg_dump -Fc -Z zstd:1 2>&1 | grep -qi compress || printf 'engine\\tzstd\\n'; "
+            f"{_PSQL} -d postgres -c {quote(_VERSION)} -c {quote(_DATABASES)} -c {quote(_ROLES)}"
+        )
+        return Command(
+            f"{finding(self.project, self.service)}"
+            "command -v zstd >/dev/null && printf 'zstd\\tyes\\n'; printf 'container\\t%s\\n' \"$c\"; "
+            f'docker exec "$c" sh -c {quote(asked)} </dev/null',
+            title=f"look at {self.service}: databases, versions",
+        )
+
+    def read(self, text: str) -> Looked:
+        said = read_lines(text)
+        tool = re.sub(r"^\S+ \(PostgreSQL\) ", "", said["tool"]).split()[0]
+        return Looked(
+            versions={"postgres": said["server"], "pg_dump": tool},
+            engine="engine" in said,
+            server="zstd" in said,
+            facts={name: said[name] for name in ("container", "databases", "roles")},
+        )
+
+    def details_of(self, looked: Looked) -> Mapping[str, Any]:
+        there = {one["datname"]: one for one in json.loads(looked.facts["databases"])}
+        wanted = self.databases or tuple(name for name in there if not name.startswith(_OWN))
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            raise ConfigError(f"service {self.service} has no database {missing[0]!r}", target=self.server)
+        return {"databases": {name: there[name] for name in wanted}}
+
+    def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
+        return (
+            self._roles(looked, packing, mark),
+            *(self._database(name, looked, packing, mark) for name in self.details_of(looked)["databases"]),
+        )
+
+    def counts_of(self, told: str) -> Mapping[str, int]:
+        rows = (line.removeprefix(_COUNT) for line in told.split("\n") if line.startswith(_COUNT))
+        return dict(json.loads(row) for row in rows)
+
+    def warnings_of(self, told: str) -> tuple[str, ...]:
+        return tuple(line for line in told.split("\n") if line.startswith("pg_dump: warning"))
+
+    def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        stale = f"SELECT format('DROP DATABASE IF EXISTS %I', datname) FROM pg_database WHERE datname LIKE '{_OWN}new\\_%' \\gexec"
+        names = place_names(details, "new", tag)
+        made = [
+            line for name, beside in names.items() for line in creation(beside, details["databases"][name])
+        ]
+        return self._sql([stale, *made], looked, "make databases beside the live ones", changes="databases")
+
+    def incoming(self, details: Mapping[str, Any], looked: Looked, tag: str) -> tuple[Incoming, ...]:
+        there = tuple(json.loads(looked.facts["roles"]))
+
+        def roles(text: str) -> Command:
+            return self._sql(
+                missing_roles(text, there), looked, "make the roles that are missing", changes="roles"
+            )
+
+        return (
+            Incoming(ROLES, make=roles),
+            *(
+                Incoming(name, self._restore(name, beside, looked, tag))
+                for name, beside in place_names(details, "new", tag).items()
+            ),
+        )
+
+    def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        lines = []
+        for name, beside in place_names(details, "new", tag).items():
+            lines += [
+                f"\\connect {beside}",
+                f"SELECT {literal(_PART)} || to_json({literal(name)}::text);",
+                _COUNTING,
+            ]
+        return self._sql(lines, looked, "count the rows", timeout=None)
+
+    def counted(self, text: str) -> Mapping[str, Mapping[str, int]]:
+        parts = re.split(rf"^{_PART}(.*)$", text, flags=re.MULTILINE)
+        return {
+            json.loads(name): self.counts_of(rows)
+            for name, rows in zip(parts[1::2], parts[2::2], strict=True)
+        }
+
+    def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        live, new = {name: name for name in details["databases"]}, place_names(details, "new", tag)
+        lines = renamings(live, place_names(details, "old", tag), new, must=True)
+        return self._sql(lines, looked, "swap the databases", changes="databases")
+
+    def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        live, old = {name: name for name in details["databases"]}, place_names(details, "old", tag)
+        lines = renamings(live, place_names(details, "new", tag), old, must=False)
+        return self._sql(lines, looked, "swap the databases back", changes="databases")
+
+    def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        kept = ", ".join(literal(name) for name in place_names(details, "old", tag).values())
+        sql = (
+            "SELECT format('DROP DATABASE IF EXISTS %I', datname) FROM pg_database "
+            f"WHERE datname LIKE '{_OWN}old\\_%' AND datname NOT IN ({kept}) \\gexec"
+        )
+        return self._sql([sql], looked, "remove what earlier restores kept", changes="databases")
+
+    def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        names = place_names(details, "new", tag).values()
+        return self._sql(
+            [f"DROP DATABASE IF EXISTS {identifier(name)};" for name in names],
+            looked,
+            "remove the databases beside the live ones",
+            changes="databases",
+        )
+
+    def _restore(self, name: str, beside: str, looked: Looked, tag: str) -> Command:
+        script = (
+            f"{self._entry()} exec pg_restore --exit-on-error --no-password --dbname={beside} --format=custom"
+        )
+        return Command(
+            f"c={quote(looked.facts['container'])}; {inside(script, tag, stdin=True)}",
+            changes="databases",
+            timeout=None,
+            title=f"pg_restore {name} of {self.service}",
+        )
+
+    def _sql(
+        self,
+        lines: Sequence[str],
+        looked: Looked,
+        title: str,
+        *,
+        changes: str | None = None,
+        timeout: float | None = 120.0,
+    ) -> Command:
+        """Return the command that runs SQL, which travels on stdin, from a database that no backup renames."""
+        script = f"{self._entry()} exec {_PSQL} -d template1"
+        return Command(
+            f"docker exec -i {quote(looked.facts['container'])} sh -c {quote(script)}",
+            stdin="".join(f"{line}\n" for line in lines).encode(),
+            changes=changes,
+            timeout=timeout,
+            title=f"{title} of {self.service}",
+        )
+
+    def _entry(self) -> str:
+        """What each script in the container begins with. Its own environment says how to log in; no password leaves it."""
+        user = quote(self.user) if self.user else '"${POSTGRES_USER:-postgres}"'
+        return (
+            f"export PGUSER={user}; "
+            '[ -z "$POSTGRES_PASSWORD_FILE" ] || POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE"); '
+            'export PGPASSWORD="$POSTGRES_PASSWORD"; unset PGDATABASE PGHOST PGPORT; '
+        )
+
+    def _roles(self, looked: Looked, packing: Packing, mark: str) -> Stream:
+        where = chosen(packing, engine=False, server=looked.server)
+        script = f"{self._entry()} exec pg_dumpall --globals-only -l postgres"
+        return self._stream(ROLES, "roles.sql", script, where, looked, packing, mark)
+
+    def _database(self, name: str, looked: Looked, packing: Packing, mark: str) -> Stream:
+        where = chosen(packing, engine=looked.engine, server=looked.server)
+        packed = f"-Z zstd:{packing.level}" if where == "engine" else "-Z 0"
+        count = (
+            "printf '%s\\n' 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;' \"SET TRANSACTION SNAPSHOT '$OPS_SNAPSHOT';\" "
+            f"{quote(_COUNTING)} | {_PSQL} >&2"
+        )
+        work = (
+            f'{{ {count}; }} & c=$!; pg_dump -Fc {packed} --snapshot="$OPS_SNAPSHOT"; d=$?; '
+            "[ $d = 0 ] || kill $c 2>/dev/null; wait $c || d=1; echo $d >&3"
+        )
+        session = "\n".join(
+            (
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;",
+                "SELECT pg_export_snapshot() AS ops \\gset",
+                "\\setenv OPS_SNAPSHOT :ops",
+                '\\! sh -c "$OPS_WORK" </dev/null',
+            )
+        )
+        script = (
+            f"{self._entry()} export PGDATABASE={quote(name)} OPS_WORK={quote(work)}; exec 4>&1; "
+            f"s=$(printf '%s\\n' {quote(session)} | {_PSQL} 3>&1 >&4); [ \"$s\" = 0 ]"
+        )
+        return self._stream(name, f"{percent(name, safe='')}.dump", script, where, looked, packing, mark)
+
+    def _stream(
+        self,
+        part: str,
+        ending: str,
+        script: str,
+        where: Compression,
+        looked: Looked,
+        packing: Packing,
+        mark: str,
+    ) -> Stream:
+        dump = inside(script, mark)
+        body = through_zstd(dump, packing) if where == "server" else dump
+        return Stream(
+            part,
+            Command(
+                f"c={quote(looked.facts['container'])}; {body}",
+                timeout=None,
+                title=f"pg_dump {part} of {self.service}"
+                if part != ROLES
+                else f"pg_dumpall of {self.service}",
+            ),
+            ending if where in ("engine", "none") else f"{ending}.zst",
+            where,
+        )

@@ -1,0 +1,142 @@
+"""The SQL of a restore: databases as they were made, roles that are missing, and the swap."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["creation", "identifier", "literal", "missing_roles", "place_names", "renamings"]
+
+# Settings whose values are lists that PostgreSQL stores quoted already (pg_dump: variable_is_guc_list_quote).
+_LISTS = (
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+)
+
+
+def identifier(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as SQL writes it, whatever standard_conforming_strings says."""
+    escaped = text.replace("'", "''")
+    return f" E'{escaped}'".replace("\\", "\\\\") if "\\" in text else f"'{escaped}'"
+
+
+def place_names(details: Mapping[str, Any], word: str, tag: str) -> dict[str, str]:
+    """Return, for each database of a backup, the name of the one beside it; names are cut at 63 bytes, so it is a number."""
+    return {name: f"ops_{word}_{tag}_{number}" for number, name in enumerate(sorted(details["databases"]))}
+
+
+def creation(name: str, like: Mapping[str, Any]) -> list[str]:
+    """Return the statements that make an empty database of that name as another was, by its row of pg_database."""
+    words = [
+        f"CREATE DATABASE {identifier(name)} TEMPLATE template0 OWNER {identifier(like['owner'])} ENCODING {literal(like['encoding'])}",
+        f"LC_COLLATE {literal(like['datcollate'])} LC_CTYPE {literal(like['datctype'])}",
+    ]
+    provider, locale = like.get("datlocprovider", "c"), like.get("datlocale") or like.get("daticulocale")
+    if provider == "i":
+        words.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(locale or '')}")
+        if like.get("daticurules"):
+            words.append(f"ICU_RULES {literal(like['daticurules'])}")
+    elif provider == "b":
+        words.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(locale or '')}")
+    if like["datconnlimit"] != -1:
+        words.append(f"CONNECTION LIMIT {like['datconnlimit']}")
+    made = [f"{' '.join(words)};"]
+    if like["acl"] is not None:
+        made.append(f"REVOKE ALL ON DATABASE {identifier(name)} FROM PUBLIC;")
+        for privilege, role, grantable in like["acl"]:
+            to = "PUBLIC" if role is None else identifier(role)
+            option = " WITH GRANT OPTION" if grantable else ""
+            made.append(f"GRANT {privilege} ON DATABASE {identifier(name)} TO {to}{option};")
+    for role, settings in like["settings"] or ():
+        where = f"ROLE {identifier(role)} IN DATABASE" if role is not None else "DATABASE"
+        for setting in settings:
+            key, _, value = setting.partition("=")
+            written = value if key.lower() in _LISTS else literal(value)
+            made.append(
+                f"ALTER {where} {identifier(name)} SET {identifier(key)} TO {written or literal('')};"
+            )
+    return made
+
+
+def missing_roles(dumped: str, there: Sequence[str]) -> list[str]:
+    """Given what pg_dumpall wrote of roles, return the statements for those that are not there.
+
+    Roles that are there keep today's passwords. Memberships are granted for the new ones alone.
+    """
+    roles = {
+        _name(match[1]) for line in dumped.split("\n") if (match := re.match(r"CREATE ROLE (.+);$", line))
+    }
+    new = roles - set(there)
+    kept = []
+    for line in dumped.split("\n"):
+        about = re.match(r'(?:CREATE|ALTER) ROLE ("(?:[^"]|"")*"|[^ ;]+)', line)
+        granted = re.match(r'GRANT ("(?:[^"]|"")*"|[^ ]+) TO ("(?:[^"]|"")*"|[^ ;]+)', line)
+        if (about and _name(about[1]) in new) or (granted and _name(granted[2]) in new):
+            kept.append(re.sub(r" GRANTED BY .*;$", ";", line) if granted else line)
+    return kept
+
+
+def renamings(
+    live: Mapping[str, str], away: Mapping[str, str], back: Mapping[str, str], *, must: bool
+) -> list[str]:
+    """Return the statements that give the databases `back` the names of the live ones, and those the names `away`.
+
+    Nobody may connect meanwhile. The renaming is one transaction: a failure leaves every name as it was, and lets
+    everybody in again. Where a database of `back` is not there, nothing is done with any of them, and it is a failure if it `must`.
+    """
+    wanted = ", ".join(literal(name) for name in back.values())
+    lines = [
+        f"SELECT count(*) = {len(back)} AS there FROM pg_database WHERE datname IN ({wanted}) \\gset",
+        "\\if :there",
+    ]
+    present = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = {name}) AS live \\gset"
+    for name in live.values():
+        lines += [
+            present.format(name=literal(name)),
+            "\\if :live",
+            f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false;",
+            "\\endif",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {literal(name)} \\g /dev/null",
+        ]
+    # What fails in the transaction takes all of it back; then everybody may come in again, and the failure is told.
+    lines += ["\\set ON_ERROR_STOP off", "BEGIN;"]
+    for key, name in live.items():
+        lines += [
+            present.format(name=literal(name)),
+            "\\if :live",
+            f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(away[key])};",
+            "\\endif",
+            f"ALTER DATABASE {identifier(back[key])} RENAME TO {identifier(name)};",
+            f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;",
+        ]
+    lines += [
+        "COMMIT;",
+        f"SELECT count(*) > 0 AS failed FROM pg_database WHERE datname IN ({wanted}) \\gset",
+        "\\if :failed",
+        *(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;" for name in live.values()),
+        "\\set ON_ERROR_STOP on",
+        _raise("the databases keep their names"),
+        "\\endif",
+        *(("\\else", _raise("there is nothing to swap with")) if must else ()),
+        "\\endif",
+    ]
+    return lines
+
+
+def _raise(text: str) -> str:
+    return f"DO $$ BEGIN RAISE EXCEPTION {literal(text)}; END $$;"
+
+
+def _name(written: str) -> str:
+    """Return the name that an identifier stands for."""
+    return written[1:-1].replace('""', '"') if written.startswith('"') else written

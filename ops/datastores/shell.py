@@ -1,0 +1,45 @@
+"""Pieces of shell that dumps are made of."""
+
+from __future__ import annotations
+
+from ops.commands import quote, quote_all
+from ops.datastores.base import Packing
+
+__all__ = ["finding", "inside", "through_zstd"]
+
+
+def finding(project: str, service: str) -> str:
+    """Return shell that sets `c` to the id of the service's only running container, or ends with a reason."""
+    labels = "".join(
+        f" --filter {quote(f'label=com.docker.compose.{key}={value}')}"
+        for key, value in (("project", project), ("service", service), ("oneoff", "False"))
+    )
+    return (
+        f"c=$(docker ps -q --no-trunc --filter status=running{labels}) || exit 1; set -- $c; "
+        f'[ $# = 1 ] || {{ echo "service {service} has $# running containers here, not one" >&2; exit 1; }}; '
+    )
+
+
+def inside(script: str, mark: str, *, stdin: bool = False) -> str:
+    """Return shell that runs a script in the container `c`, and ends what is left of it when it fails or is ended.
+
+    Killing the client of `docker exec` ends nothing in the container: the processes are found by their environment.
+    """
+    ending = (
+        "for p in /proc/[0-9]*; do "
+        f'tr "\\0" "\\n" <"$p/environ" 2>/dev/null | grep -qx OPS_RUN={mark} && kill "${{p#/proc/}}"; done'
+    )
+    return (
+        f'( _ops_end() {{ s=$?; [ $s = 0 ] || docker exec "$c" sh -c {quote(ending)} >/dev/null 2>&1; exit $s; }}; '
+        "trap _ops_end EXIT; trap 'exit 143' TERM INT HUP PIPE; "
+        f'docker exec {"-i " if stdin else ""}-e OPS_RUN={mark} "$c" sh -c {quote(script)}{"" if stdin else " </dev/null"} )'
+    )
+
+
+def through_zstd(script: str, packing: Packing) -> str:
+    """Return shell that packs what a script writes, and fails when the script does: sh knows no pipefail."""
+    zstd = quote_all(("zstd", "-q", "-c", f"-{packing.level}", f"-T{packing.threads}"))
+    return (
+        f"exec 8>&1; _ops_z=$( {{ {{ ( {script} ); echo $? >&9; }} | {zstd} >&8 || echo zstd >&9; }} 9>&1 ); "
+        '[ "$_ops_z" = 0 ]'
+    )

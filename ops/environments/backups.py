@@ -1,0 +1,71 @@
+"""The backups of a stack in an environment, and what can be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ops.config.servers import state_host_of
+from ops.environments.arguments import listed
+from ops.environments.masking import masked
+from ops.runs.interruption import Interruption
+from ops.runs.reporting import Reporter, Silent
+
+if TYPE_CHECKING:
+    from ops.archive.catalog import Catalog
+    from ops.backup.backing_up import BackupPlan, Taken
+    from ops.environments.environment import Environment
+
+__all__ = ["Backups"]
+
+
+class Backups:
+    """Reached as `environment(NAME).backup`."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def full(
+        self,
+        *,
+        only: Sequence[str] = (),
+        wait: float = 0.0,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> Taken:
+        """Take a full backup of all datastores, or those in `only`, and return what came of it and its manifest.
+
+        `wait` is seconds for a backup that is at work already. Raises FailedUnchanged, StorageFailed, ConfigError, Locked,
+        Unreachable, and Interrupted on a signal; then no backup is listed and nothing of it is left in the storage,
+        unless the error's `left_behind` says so.
+        """
+        interruption = Interruption()
+        settings = self._environment.settings
+        with self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
+            from ops.backup.backing_up import back_up
+
+            state = state_host_of(settings, state_host)
+            return back_up(
+                settings,
+                hosts,
+                state,
+                reporter or Silent(),
+                interruption,
+                only=listed("only", only),
+                wait=wait,
+            )
+
+    def plan(self, *, only: Sequence[str] = (), state_host: str | None = None) -> BackupPlan:
+        """Return what a full backup would stream where; raises what it would be refused for. Nothing is changed."""
+        settings = self._environment.settings
+        with self._environment.reading(state_host) as hosts:
+            from ops.backup.backing_up import plan_backup
+
+            return plan_backup(settings, hosts, state_host_of(settings, state_host), listed("only", only))
+
+    def list(self) -> Catalog:
+        """Return the backups in the storage, the oldest first, and what runs that died left; raises StorageFailed."""
+        from ops.backup.listing import backups
+
+        with masked(self._environment.settings):
+            return backups(self._environment.settings)

@@ -1,0 +1,1 @@
+"""Backups brought back: beside what is live, counted, then swapped with it."""

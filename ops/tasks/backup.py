@@ -1,0 +1,66 @@
+"""Backups: taken and listed."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from ops.tasks.boundary import Answer, task
+from ops.tasks.options import at_least, helps, names, target_of
+
+if TYPE_CHECKING:
+    from ops.environments import Environment
+
+__all__ = ["full", "list_"]
+
+
+@task(help=helps("env", "stack", "only", "state_host", "wait", "dry_run", "json", "quiet"))
+def full(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    only: str = "",
+    state_host: str = "",
+    wait: int = 0,
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Take a full backup of all datastores."""
+    from ops.tasks.live import reporter_for
+
+    target = target_of(env, stack)
+    chosen = names("--only", only)
+    if dry_run:
+        return _plan(target, chosen, state_host)
+    from ops.tasks.backups_showing import taken_text
+
+    with closing(reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)) as reporter:
+        taken = target.backup.full(
+            only=chosen,
+            wait=at_least(0, "--wait", wait),
+            state_host=state_host or None,
+            reporter=reporter,
+        )
+    return Answer(taken_text(taken), data=taken.manifest, outcome=taken.outcome, settings=target.settings)
+
+
+@task(name="list", help=helps("env", "stack", "json"))
+def list_(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer:
+    """List the backups, the newest first; exit 1 when one of them is damaged."""
+    from ops.tasks.backups_showing import catalog_text
+
+    target = target_of(env, stack)
+    found = target.backup.list()
+    bad = any(entry.manifest is None or entry.missing for entry in found.entries)
+    text = catalog_text(found, target.settings.options)
+    return Answer(text, data=found, settings=target.settings, exit_code=1 if bad else 0)
+
+
+def _plan(target: Environment, only: tuple[str, ...], state_host: str) -> Answer:
+    from ops.tasks.backups_showing import plan_text
+
+    found = target.backup.plan(only=only, state_host=state_host or None)
+    return Answer(plan_text(found), data=found, settings=target.settings)

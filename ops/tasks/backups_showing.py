@@ -1,0 +1,88 @@
+"""Backups as text for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.filesize import decimal
+
+from ops.tasks.showing import table
+
+if TYPE_CHECKING:
+    from ops.archive.catalog import Catalog, Entry
+    from ops.archive.manifest import Saved
+    from ops.backup.backing_up import BackupPlan, Taken
+    from ops.restore.restoring import Restored
+
+__all__ = ["catalog_text", "plan_text", "restored_text", "taken_text"]
+
+
+def plan_text(plan: BackupPlan) -> str:
+    """Return what a backup would do."""
+    rows = [
+        [stream.datastore, stream.server, stream.command, f"compressed: {stream.compression}", stream.key]
+        for stream in plan.streams
+    ]
+    return f"A full backup to {plan.storage} would write:\n{table(rows, '  ')}"
+
+
+def taken_text(taken: Taken) -> str:
+    """Return what a backup came to: one line for each datastore."""
+    manifest, outcome = taken.manifest, taken.outcome
+    rows = [
+        [name, saved.server, decimal(saved.stored), _held(saved)]
+        for name, saved in manifest.datastores.items()
+    ]
+    lines = [
+        f"Backed up {manifest.stack} {manifest.environment} to {taken.storage} in {outcome.seconds:.1f} s: {manifest.id}",
+        table(rows, "  "),
+        *(f"warning: {warning}" for warning in outcome.warnings),
+        *([f"Log: {outcome.log}"] if outcome.log else []),
+    ]
+    return "\n".join(lines)
+
+
+def catalog_text(found: Catalog, where: str) -> str:
+    """Return the list, the newest first, and what is wrong with it."""
+    if not found.entries:
+        text = f"There is no backup yet: inv backup.full {where}"
+    else:
+        text = table([_row(entry) for entry in reversed(found.entries)])
+    if found.leftovers:
+        held = sum(item.size for item in found.leftovers)
+        text += f"\n{len(found.leftovers)} object(s) of runs that died ({decimal(held)}): no backups."
+    return text
+
+
+def restored_text(restored: Restored, where: str) -> str:
+    """Return what is live after a restore, and how to take it back."""
+    rows = [
+        [name, part, f"{len(counts)} kind(s), {sum(counts.values())} in all, as in the backup"]
+        for name, parts in restored.counts.items()
+        for part, counts in parts.items()
+    ]
+    outcome = restored.outcome
+    lines = [
+        f"Restored {outcome.stack} {outcome.environment} from {restored.backup} in {outcome.seconds:.1f} s",
+        table(rows, "  "),
+        *(f"warning: {warning}" for warning in outcome.warnings),
+        f"What was live before is kept until the next restore: inv restore.undo {where}",
+        *([f"Log: {outcome.log}"] if outcome.log else []),
+    ]
+    return "\n".join(lines)
+
+
+def _row(entry: Entry) -> list[str]:
+    manifest = entry.manifest
+    if manifest is None:
+        return [entry.id, "damaged", "", "", entry.damage or ""]
+    state = f"damaged: {len(entry.missing)} object(s) missing or cut off" if entry.missing else ""
+    return [entry.id, manifest.kind, decimal(manifest.stored), ", ".join(manifest.datastores), state]
+
+
+def _held(saved: Saved) -> str:
+    if saved.kind == "files":
+        return f"{sum(sum(part.values()) for part in saved.counts.values())} files and folders"
+    rows = sum(sum(part.values()) for part in saved.counts.values())
+    tables = sum(len(part) for part in saved.counts.values())
+    return f"{rows} rows in {tables} tables of {len(saved.counts)} database(s)"

@@ -1,0 +1,111 @@
+"""Backups brought back, and a restore taken back."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from ops.tasks.asking import confirm_name
+from ops.tasks.boundary import Answer, task
+from ops.tasks.options import at_least, helps, names, target_of
+
+if TYPE_CHECKING:
+    from ops.archive.manifest import Manifest
+    from ops.environments import Environment
+    from ops.runs.reporting import Reporter
+
+__all__ = ["restore", "undo"]
+
+_RUN = ("env", "stack", "state_host", "wait", "json", "quiet")
+_CONFIRM = "Name of the environment, in place of typing it."
+
+
+@task(
+    default=True,
+    help=helps(
+        *_RUN,
+        "only",
+        id="Backup to restore, or `latest`; without it the backups are listed.",
+        identity="File with the private key of an encrypted backup.",
+        confirm=_CONFIRM,
+    ),
+)
+def restore(
+    c: Context,
+    env: str = "",
+    id: str = "",  # noqa: A002  as people know it
+    stack: str = "",
+    only: str = "",
+    identity: str = "",
+    confirm: str = "",
+    state_host: str = "",
+    wait: int = 0,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Restore a backup beside the live data, count it and swap the two; without --id, list the backups."""
+    from ops.tasks.backups_showing import catalog_text, restored_text
+
+    target = target_of(env, stack)
+    settings, chosen = target.settings, names("--only", only)
+    if not id:
+        listed = target.backup.list()
+        return Answer(catalog_text(listed, settings.options), data=listed, settings=settings)
+
+    def ask(found: Manifest) -> None:
+        what = ", ".join(chosen or found.datastores)
+        confirm_name(
+            settings,
+            f"Put {what} of {settings.environment} back to {found.finished_at} ({found.id})?",
+            confirm,
+        )
+
+    with closing(_reporter(target, json, quiet)) as reporter:
+        restored = target.restore(
+            id,
+            only=chosen,
+            identity=identity or None,
+            wait=at_least(0, "--wait", wait),
+            state_host=state_host or None,
+            reporter=reporter,
+            ask=ask,
+        )
+    return Answer(
+        restored_text(restored, settings.options),
+        data=restored.counts,
+        outcome=restored.outcome,
+        settings=settings,
+    )
+
+
+@task(help=helps(*_RUN, confirm=_CONFIRM))
+def undo(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    confirm: str = "",
+    state_host: str = "",
+    wait: int = 0,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Swap back what the last restore brought; what was written since then goes with it."""
+    target = target_of(env, stack)
+    question = f"Undo the last restore of {target.settings.environment}?"
+    confirm_name(target.settings, question, confirm)
+    with closing(_reporter(target, json, quiet)) as reporter:
+        outcome = target.undo_restore(
+            wait=at_least(0, "--wait", wait), state_host=state_host or None, reporter=reporter
+        )
+    what = ", ".join(outcome.targets)
+    return Answer(f"Undone: {what} as before the restore.", outcome=outcome, settings=target.settings)
+
+
+def _reporter(target: Environment, json: bool, quiet: bool) -> Reporter:
+    """Plain lines: a question is asked in between."""
+    from ops.runs.reporting import Silent
+    from ops.tasks.live import Lines
+
+    return Silent() if json or quiet else Lines(target.settings.redactor)

@@ -1,0 +1,290 @@
+"""Restores and their way back, of files on this machine as its own server."""
+
+import json
+import os
+
+import pyrage
+import pytest
+from backed import Stack
+
+from ops.archive.manifest import Damaged
+from ops.datastores.files import Files
+from ops.errors import FailedUnchanged, Locked, NeedsPerson, RolledBack, UsageError
+from ops.storage.base import StorageFailed
+
+
+@pytest.fixture
+def stack(tmp_path):
+    return Stack(tmp_path)
+
+
+def tree(folder):
+    """Return what lies in a folder: bytes and modes by path."""
+    return {
+        path.relative_to(folder).as_posix(): (
+            path.read_bytes() if path.is_file() else None,
+            path.stat().st_mode,
+        )
+        for path in folder.rglob("*")
+    }
+
+
+def beside(stack):
+    return sorted(path.name for path in stack.uploads.parent.iterdir() if path.name != "uploads")
+
+
+def damage(stack):
+    (stack.uploads / "a.txt").write_text("overwritten")
+    (stack.uploads / "it's ü" / "b.bin").unlink()
+    (stack.uploads / "new.txt").write_text("written since")
+
+
+@pytest.mark.parametrize("compress", ["auto", "operator", "none"])
+def test_files_come_back_as_they_were(stack, compress):
+    (stack.uploads / "a.txt").chmod(0o640)
+    stack.uploads.chmod(0o751)
+    (stack.uploads / "link").symlink_to("a.txt")
+    shop = stack.environment(f'[backup]\ncompress = "{compress}"\n')
+    before, folder = tree(stack.uploads), stack.uploads.stat()
+    shop.backup.full()
+    damage(stack)
+    restored = shop.restore("latest")
+    assert tree(stack.uploads) == before
+    assert (stack.uploads / "link").is_symlink()
+    assert restored.counts["uploads"] == {"files": {"members": 5}}
+    after = stack.uploads.stat()
+    assert (after.st_mode, after.st_ino) == (folder.st_mode, folder.st_ino)  # a container has it mounted
+
+
+def test_an_encrypted_backup_needs_its_identity(stack, tmp_path):
+    identity, other = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"# created: today\n{identity}\n")
+    (tmp_path / "other").write_text(str(other))
+    shop = stack.environment(f'[backup]\nrecipients = ["{identity.to_public()}"]\n')
+    before = tree(stack.uploads)
+    shop.backup.full()
+    damage(stack)
+    damaged = tree(stack.uploads)
+    for wrong, said in ((None, "--identity"), (str(tmp_path / "other"), "right private key")):
+        with pytest.raises(UsageError) as failure:
+            shop.restore("latest", identity=wrong)
+        assert said in failure.value.next_step
+        assert tree(stack.uploads) == damaged
+        assert beside(stack) == []
+    shop.restore("latest", identity=str(tmp_path / "key"))
+    assert tree(stack.uploads) == before
+
+
+def test_what_the_globs_leave_out_stays(stack):
+    stack.toml += 'exclude = ["cache", "*.tmp"]\n'
+    (stack.uploads / "cache").mkdir()
+    (stack.uploads / "cache" / "1").write_text("old")
+    (stack.uploads / "it's ü" / "x.tmp").write_text("old")
+    shop = stack.environment()
+    shop.backup.full()
+    (stack.uploads / "cache" / "1").write_text("new")
+    damage(stack)
+    shop.restore("latest")
+    assert (stack.uploads / "cache" / "1").read_text() == "new"
+    assert (stack.uploads / "it's ü" / "x.tmp").read_text() == "old"
+    assert (stack.uploads / "a.txt").read_text() == "first"
+    assert not (stack.uploads / "new.txt").exists()
+
+
+def test_what_the_globs_do_not_take_stays(stack):
+    stack.toml += 'include = ["*.txt"]\n'
+    stack.uploads.chmod(0o755)
+    shop = stack.environment()
+    shop.backup.full()
+    damage(stack)
+    (stack.uploads / "photo.jpg").write_text("kept")
+    shop.restore("latest")
+    assert sorted(tree(stack.uploads)) == ["a.txt", "photo.jpg"]
+    assert (stack.uploads / "a.txt").read_text() == "first"
+    assert stack.uploads.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_undo_brings_back_what_was_live(stack):
+    shop = stack.environment()
+    shop.backup.full()
+    damage(stack)
+    damaged = tree(stack.uploads)
+    shop.restore("latest")
+    outcome = shop.undo_restore()
+    assert tree(stack.uploads) == damaged
+    assert outcome.targets["uploads"].result == "rolled_back"
+    assert beside(stack) == []
+    with pytest.raises(UsageError, match="no restore to undo"):
+        shop.undo_restore()
+
+
+def test_only_the_last_restore_is_kept_for_an_undo(stack):
+    shop = stack.environment()
+    shop.backup.full()
+    for text in ("one", "two"):
+        (stack.uploads / "a.txt").write_text(text)
+        shop.restore("latest")
+    assert len(beside(stack)) == 1
+    shop.undo_restore()
+    assert (stack.uploads / "a.txt").read_text() == "two"
+
+
+def test_a_backup_is_restored_by_its_id(stack):
+    shop = stack.environment()
+    first = shop.backup.full().manifest.id
+    (stack.uploads / "a.txt").write_text("second")
+    shop.backup.full()
+    shop.restore(first)
+    assert (stack.uploads / "a.txt").read_text() == "first"
+
+
+def test_it_works_where_the_folder_is_gone_but_for_its_name(stack):
+    shop = stack.environment()
+    before = tree(stack.uploads)
+    shop.backup.full()
+    for path in sorted(stack.uploads.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    shop.restore("latest")
+    assert tree(stack.uploads) == before
+
+
+class TestRefused:
+    """Before anything is touched."""
+
+    @pytest.fixture
+    def shop(self, stack):
+        shop = stack.environment()
+        shop.taken = shop.backup.full()
+        damage(stack)
+        self.before = tree(stack.uploads)
+        yield shop
+        assert tree(stack.uploads) == self.before
+        assert beside(stack) == []
+
+    def file(self, stack, shop):
+        (stored,) = shop.taken.manifest.datastores["uploads"].parts[0].objects
+        return stack.folder / ".ops/backups" / stored.key
+
+    def test_an_unknown_id(self, shop):
+        with pytest.raises(UsageError, match="there is no backup 2020"):
+            shop.restore("2020")
+
+    def test_a_flipped_bit(self, stack, shop):
+        file = self.file(stack, shop)
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(Damaged, match="another SHA-256"):
+            shop.restore("latest")
+
+    def test_an_object_that_is_cut_off(self, stack, shop):
+        file = self.file(stack, shop)
+        os.truncate(file, file.stat().st_size - 1)
+        with pytest.raises(UsageError, match="no whole backup"):
+            shop.restore("latest")
+        with pytest.raises(Damaged, match="another size"):
+            shop.restore(shop.taken.manifest.id)
+
+    def test_a_manifest_that_was_edited(self, stack, shop):
+        file = self.file(stack, shop).with_name("manifest.json")
+        data = json.loads(file.read_text())
+        data["datastores"]["uploads"]["counts"]["files"]["members"] = 9
+        file.write_text(json.dumps(data))
+        with pytest.raises(Damaged, match="does not match"):
+            shop.restore(shop.taken.manifest.id)
+
+    def test_a_datastore_that_the_backup_lacks(self, shop):
+        with pytest.raises(UsageError, match="holds no db; it holds: uploads"):
+            shop.restore("latest", only=("db",))
+
+    def test_a_person_who_does_not_agree(self, shop):
+        def ask(found):
+            raise UsageError("not confirmed")
+
+        with pytest.raises(UsageError, match="not confirmed"):
+            shop.restore("latest", ask=ask)
+
+    def test_a_lock_that_another_holds(self, stack, shop):
+        lock = stack.root / "locks" / "change"
+        lock.mkdir(parents=True)
+        (lock / "heartbeat").touch()
+        with pytest.raises(Locked):
+            shop.restore("latest")
+
+    def test_counts_that_do_not_match(self, stack, shop, monkeypatch):
+        monkeypatch.setattr(Files, "counted", lambda files, text: {"files": {"members": 3}})
+        with pytest.raises(Damaged, match="members came to 3, and was 4"):
+            shop.restore("latest")
+
+    def test_a_tar_that_fails(self, stack, shop, tmp_path, monkeypatch):
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        (tools / "tar").write_text(
+            '#!/bin/sh\n[ "$1" = --extract ] || exec /bin/tar "$@"; echo no space >&2; exit 2\n'
+        )
+        (tools / "tar").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        with pytest.raises(FailedUnchanged, match="no space"):
+            shop.restore("latest")
+        assert stack.journal[-1].event == "failed"
+        assert not (stack.root / "locks" / "change").exists()
+
+    def test_a_storage_that_breaks_while_it_is_restored(self, stack, shop, monkeypatch):
+        import ops.restore.restoring as restoring
+
+        def breaks(*arguments):
+            yield b""
+            raise StorageFailed("gone")
+
+        monkeypatch.setattr(restoring, "opened", breaks)
+        with pytest.raises(StorageFailed, match="gone"):
+            shop.restore("latest")
+
+
+class TestSwapping:
+    """The moment in which live data is touched."""
+
+    @pytest.fixture
+    def shop(self, stack):
+        shop = stack.environment()
+        shop.backup.full()
+        damage(stack)
+        return shop
+
+    def test_a_swap_that_fails_half_way_is_taken_back(self, stack, shop, tmp_path, monkeypatch):
+        before = tree(stack.uploads)
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        calls = tmp_path / "calls"
+        (tools / "mv").write_text(
+            f'#!/bin/sh\n[ "$1" = -t ] && echo >> {calls} && [ "$(wc -l < {calls})" = 2 ] && exit 1; exec /bin/mv "$@"\n'
+        )
+        (tools / "mv").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        with pytest.raises(RolledBack, match="everything is as it was") as failure:
+            shop.restore("latest")
+        assert failure.value.exit_code == 3
+        assert tree(stack.uploads) == before
+        assert beside(stack) == []
+        assert stack.journal[-1].event == "rolled_back"
+
+    def test_one_that_cannot_be_taken_back_needs_a_person(self, stack, shop, monkeypatch):
+        from ops.commands import Command
+
+        broken = Command("echo broken >&2; exit 1", changes="files")
+        monkeypatch.setattr(Files, "swap", lambda *arguments: broken)
+        monkeypatch.setattr(Files, "swap_back", lambda *arguments: broken)
+        with pytest.raises(NeedsPerson) as failure:
+            shop.restore("latest")
+        assert "inv restore.undo" in failure.value.next_step
+
+
+def test_the_journal_tells_start_and_end(stack):
+    shop = stack.environment()
+    shop.backup.full()
+    shop.restore("latest")
+    assert [(line.action, line.event) for line in stack.journal][2:] == [
+        ("restore", "started"),
+        ("restore", "done"),
+    ]
+    assert not (stack.root / "locks" / "backup").exists()
