@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ops.archive.manifest import NAME, Damaged, Manifest
+from ops.archive.manifest import NAME, VERIFIED, Damaged, Manifest, Verified
 from ops.storage.base import Item, Storage
 
 __all__ = ["Catalog", "Entry", "catalog"]
@@ -17,12 +17,25 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Entry:
-    """A backup in the storage: its folder (a key prefix), its manifest or why that cannot be read, and what is there."""
+    """A backup in the storage: its folder (a key prefix), its manifest or why that cannot be read, and what is there.
+
+    `verified` is the last look at it beyond the list.
+    """
 
     folder: str
     manifest: Manifest | None
     damage: str | None
     items: tuple[Item, ...]
+    verified: Verified | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with it, as far as the list and the last verification tell; None for a good one."""
+        if self.manifest is None:
+            return self.damage
+        if self.missing:
+            return f"{len(self.missing)} object(s) missing or cut off, such as {self.missing[0]}"
+        return self.verified.fault if self.verified is not None else None
 
     @property
     def id(self) -> str:
@@ -65,7 +78,10 @@ def catalog(storage: Storage, prefix: str, stack: str, environment: str) -> Cata
             manifest = Manifest.from_json(content, f"{folder}{NAME}")
         except (Damaged, KeyError) as error:
             return Entry(folder, None, str(error), tuple(folders[folder]))
-        return Entry(folder, manifest, None, tuple(folders[folder]))
+        looked = None
+        if any(item.key == f"{folder}{VERIFIED}" for item in folders[folder]):
+            looked = Verified.from_json(b"".join(storage.read(f"{folder}{VERIFIED}")))
+        return Entry(folder, manifest, None, tuple(folders[folder]), looked)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = tuple(pool.map(look, complete))
@@ -76,7 +92,12 @@ def catalog(storage: Storage, prefix: str, stack: str, environment: str) -> Cata
         or (entry.manifest.stack, entry.manifest.environment) == (stack, environment)
     )
     rest = (items for name, items in folders.items() if name not in complete)
-    return Catalog(tuple(sorted(ours, key=lambda entry: entry.id)), tuple(_flat(rest)))
+    return Catalog(tuple(sorted(ours, key=_age)), tuple(_flat(rest)))
+
+
+def _age(entry: Entry) -> tuple[str, str, str]:
+    """An id tells the second of its start; of two in one second, the one that ended later is the newer."""
+    return entry.id[:16], entry.manifest.finished_at if entry.manifest else "", entry.id
 
 
 def _is_manifest(item: Item) -> bool:

@@ -11,10 +11,21 @@ from typing import Any, Literal
 from ops.errors import OpsError
 from ops.storage.base import Stored
 
-__all__ = ["FORMAT", "Damaged", "Manifest", "Part", "Saved", "folder_of", "manifest_key"]
+__all__ = [
+    "FORMAT",
+    "NAME",
+    "VERIFIED",
+    "Damaged",
+    "Manifest",
+    "Part",
+    "Saved",
+    "Verified",
+    "folder_of",
+    "manifest_key",
+]
 
 FORMAT = 1
-NAME = "manifest.json"
+NAME, VERIFIED = "manifest.json", "verified.json"
 
 
 class Damaged(OpsError):
@@ -62,7 +73,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One backup. Times are RFC 3339 in UTC; `chain` is the id of the full backup that it builds on, its own for a full one."""
+    """One backup. Times are RFC 3339 in UTC, the end to the millisecond; `chain` is the id of the full backup that it builds on, its own for a full one.
+
+    It is `partial` when some datastores only were asked for.
+    """
 
     id: str
     kind: Literal["full", "incremental"]
@@ -73,6 +87,7 @@ class Manifest:
     started_at: str
     finished_at: str
     tool: str
+    partial: bool = False
     datastores: Mapping[str, Saved] = field(default_factory=dict)
 
     @property
@@ -103,6 +118,27 @@ class Manifest:
             return Manifest(**data, datastores=stores)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"{key} cannot be read: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the last look at a backup found: when, at which level, and what was wrong (None: nothing)."""
+
+    at: str
+    level: int
+    fault: str | None
+
+    def to_json(self) -> bytes:
+        """Return the bytes that are stored beside the manifest."""
+        return json.dumps(asdict(self), ensure_ascii=False).encode() + b"\n"
+
+    @staticmethod
+    def from_json(content: bytes) -> Verified | None:
+        """Read them; None where they are not what was written."""
+        try:
+            return Verified(**json.loads(content))
+        except (ValueError, TypeError):
+            return None
 
 
 def folder_of(prefix: str, backup: str) -> str:

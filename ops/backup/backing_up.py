@@ -6,29 +6,31 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 
-from ops.archive.manifest import Manifest, Part, Saved, folder_of, manifest_key
+from ops.archive.catalog import catalog
+from ops.archive.manifest import Damaged, Manifest, Part, Saved, folder_of, manifest_key
 from ops.archive.streaming import checked_recipients, send
+from ops.backup.pruning import prune
+from ops.backup.running import journalled, locked, note
+from ops.backup.verifying import verify
 from ops.config import Settings
 from ops.datastores import configured
 from ops.datastores.base import Datastore, Looked, Packing, Stream
 from ops.datastores.looking import look
-from ops.errors import Interrupted, OpsError
-from ops.hosts import Cancellation, Cancelled, Host
+from ops.errors import OpsError
+from ops.hosts import Host
 from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
 from ops.runs.during import during
 from ops.runs.interruption import Interruption
-from ops.runs.journal import add, now
-from ops.runs.lease import leased
-from ops.runs.lock import Holder
 from ops.runs.phases import Phase
 from ops.runs.releases import layout_of
 from ops.runs.reporting import Reporter
-from ops.runs.run import Run, operator, running
+from ops.runs.run import Run, running
 from ops.storage.base import Storage
-from ops.storage.opening import open_storage, prefix_now
+from ops.storage.opening import listed_below, open_storage, prefix_now
 
 __all__ = ["BackupPlan", "PlannedStream", "Taken", "back_up", "plan_backup"]
 
@@ -56,11 +58,12 @@ class BackupPlan:
 
 @dataclass(frozen=True)
 class Taken:
-    """A backup that was taken: the run, the manifest, and the storage that holds both."""
+    """A backup that was taken: the run, the manifest, the storage that holds it, and the ids of old ones that went for it."""
 
     outcome: Outcome
     manifest: Manifest
     storage: str
+    expired: tuple[str, ...] = ()
 
 
 def plan_backup(
@@ -109,98 +112,76 @@ def back_up(
         stores = configured(settings, run.layout, only)
         checked_recipients(settings.config.backup.recipients)
         prefix = prefix_now(settings, state_host)
-        with _told(run, storage, prefix), during(run, Phase.BACKUP), _locked(run, stores, wait):
-            looked = look(stores, run.reach)
-            _journal(run, "started")
-            saved = _dump(run, storage, stores, looked, folder_of(prefix, run.run_id))
-            manifest = Manifest(
-                id=run.run_id,
-                kind="full",
-                chain=run.run_id,
-                stack=settings.stack,
-                environment=settings.environment,
-                project=settings.project,
-                started_at=run.started_at,
-                finished_at=now(),
-                tool=f"opsbook {version('opsbook')}",
-                datastores=saved,
-            )
-            storage.put(manifest_key(prefix, run.run_id), manifest.to_json())
-        _journal(run, "done", exit_code=0, seconds=run.seconds)
+        folder = folder_of(prefix, run.run_id)
+        with journalled(run), during(run, Phase.BACKUP), locked(run, stores, wait):
+            with _swept(run, storage, folder):
+                looked = look(stores, run.reach)
+                note(run, "started")
+                saved = _dump(run, storage, stores, looked, folder)
+                manifest = Manifest(
+                    id=run.run_id,
+                    kind="full",
+                    chain=run.run_id,
+                    stack=settings.stack,
+                    environment=settings.environment,
+                    project=settings.project,
+                    started_at=run.started_at,
+                    finished_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+                    tool=f"opsbook {version('opsbook')}",
+                    partial=bool(only),
+                    datastores=saved,
+                )
+                storage.put(manifest_key(prefix, run.run_id), manifest.to_json())
+            expired = _looked_after(run, storage)
+        note(run, "done", exit_code=0, seconds=run.seconds)
         targets = {name: Target("datastore", "unchanged") for name in stores}
-        return Taken(run.outcome(targets), manifest, storage.shown)
+        return Taken(run.outcome(targets), manifest, storage.shown, expired)
 
 
 @contextmanager
-def _locked(run: Run, stores: Mapping[str, Datastore], wait: float) -> Iterator[None]:
-    lock = run.settings.config.lock
-    dumped = {store.server: run.reach[store.server] for store in stores.values()}
-
-    def lost() -> None:
-        run.overtaken = True
-        run.interruption.stop()
-
-    with leased(
-        dumped,
-        run.layout,
-        Holder(run.run_id, run.action, operator(), run.started_at),
-        stale_after=lock.stale_after,
-        heartbeat=lock.heartbeat,
-        wait=wait,
-        cancellation=run.interruption.cancellation,
-        lost=lost,
-        say=run.warn,
-    ):
-        yield
-
-
-@contextmanager
-def _told(run: Run, storage: Storage, prefix: str) -> Iterator[None]:
-    """A backup that fails leaves nothing in the storage; its error says so, and the journal."""
+def _swept(run: Run, storage: Storage, folder: str) -> Iterator[None]:
+    """A backup that fails leaves nothing in the storage; what cannot be removed is told."""
     try:
         yield
-    except (OpsError, Cancelled) as error:
-        told = _as_told(run, error)
-    except Exception as error:
-        told = run.unexpected(error)
-    else:
-        return
-    told.left_behind = _swept(run, storage, folder_of(prefix, run.run_id))
-    word = "interrupted" if isinstance(told, Interrupted) else "failed"
-    _journal(
-        run, word, exit_code=told.exit_code, seconds=run.seconds, message=run.settings.redactor(str(told))
-    )
-    told.outcome = run.outcome({})
-    raise told
+    except BaseException as error:
+        run.interruption.fresh()
+        try:
+            storage.delete([item.key for item in storage.items(folder)])
+        except OpsError as trouble:
+            left = f"parts of this backup in {storage.shown} below {folder}, which no list shows: {trouble}"
+            if isinstance(error, OpsError):
+                error.left_behind = left
+            else:
+                run.warn(left)
+        raise
 
 
-def _as_told(run: Run, error: OpsError | Cancelled) -> OpsError:
-    if isinstance(error, OpsError):
-        return error
-    if run.stopped_by is not None:
-        return run.stopped_by
-    return Interrupted("the backup was interrupted", signal_number=run.interruption.number or 2)
+def _looked_after(run: Run, storage: Storage) -> tuple[str, ...]:
+    """Verify the new backup, and only behind that let old ones go; return their ids.
 
-
-def _swept(run: Run, storage: Storage, folder: str) -> str | None:
-    """Remove what a failed backup had stored; return what is left all the same."""
-    run.interruption.fresh()
+    Raises Damaged where it is not what was written: it stays, for a person to look at, and so do all others.
+    """
+    settings, backup = run.settings, run.settings.config.backup
+    below = listed_below(settings)
+    found = catalog(storage, below, settings.stack, settings.environment)
+    entry = next((entry for entry in found.entries if entry.id == run.run_id), None)
+    if entry is None:
+        raise Damaged(f"the new backup {run.run_id} is not in {storage.shown}, which took it")
+    seen = verify(storage, entry, backup.verify, run.interruption.cancellation.check)
+    if seen.fault is not None:
+        raise Damaged(
+            f"the new backup {run.run_id} is damaged already: {seen.fault}",
+            left_behind=f"that backup in {storage.shown}; no old one was removed",
+        )
+    if not backup.keep.any:
+        return ()
     try:
-        storage.delete([item.key for item in storage.items(folder)])
+        gone = prune(storage, found, below, backup.keep, datetime.now(UTC), leftovers=False, really=True)
     except OpsError as error:
-        return f"parts of this backup in {storage.shown} below {folder}, which no list shows: {error}"
-    return None
-
-
-def _journal(run: Run, event: str, **fields: object) -> None:
-    host = run.reach[run.state_host].with_cancellation(Cancellation())
-    try:
-        result = host.run(add(run.layout, run.journal(event, **fields)))
-        trouble = None if result.ok else result.last_lines
-    except (OpsError, Cancelled) as error:
-        trouble = str(error)
-    if trouble is not None:
-        run.warn(f"{run.state_host}: the journal lacks this backup: {trouble}")
+        run.warn(f"old backups could not be removed: {error}")
+        return ()
+    run.log.write(f"expired: {', '.join(gone.backups) or 'none'}")
+    return gone.backups
 
 
 def _dump(

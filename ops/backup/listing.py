@@ -24,7 +24,7 @@ def chosen_backup(settings: Settings, wanted: str) -> Manifest:
     entries = backups(settings).entries
     list_them = f"inv backup.list {settings.options}"
     if wanted == "latest":
-        whole = [entry.manifest for entry in entries if entry.manifest is not None and not entry.missing]
+        whole = [entry.manifest for entry in entries if entry.manifest is not None and entry.fault is None]
         if not whole:
             raise UsageError(
                 f"there is no whole backup of {settings.stack} {settings.environment}", next_step=list_them
@@ -33,7 +33,6 @@ def chosen_backup(settings: Settings, wanted: str) -> Manifest:
     entry = next((entry for entry in entries if entry.id == wanted), None)
     if entry is None:
         raise UsageError(f"there is no backup {wanted}", next_step=list_them)
-    if entry.manifest is None or entry.missing:
-        why = entry.damage or f"{entry.missing[0]} is missing or has another size"
-        raise Damaged(f"backup {wanted} is damaged: {why}", next_step=list_them)
+    if entry.manifest is None or entry.missing:  # what else is wrong, the restore finds when it reads it
+        raise Damaged(f"backup {wanted} is damaged: {entry.fault}", next_step=list_them)
     return entry.manifest

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ops.config.fields import Model, Name
 
-__all__ = ["S3", "Backup", "Datastores", "Files", "Local", "Postgres"]
+__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Postgres"]
 
 PLACEHOLDERS = ("host", "stack", "environment", "year", "month")
 
@@ -76,11 +76,41 @@ class S3(Model):
         return self
 
 
+class Keep(Model):
+    """Which backups stay: those that any of these keys wants; with none of them, all. Damaged ones stay and are not counted."""
+
+    count: int = Field(default=0, ge=0, description="The newest so many.")
+    days: int = Field(
+        default=0, ge=0, description="The newest of each of the last so many days that have one, in UTC."
+    )
+    weeks: int = Field(default=0, ge=0, description="The same of weeks, which begin on Monday.")
+    months: int = Field(default=0, ge=0, description="The same of months.")
+    years: int = Field(default=0, ge=0, description="The same of years.")
+    min: int = Field(
+        default=3, ge=1, description="Never fewer good ones than this, whatever the other keys say."
+    )
+
+    @property
+    def any(self) -> bool:
+        """True when there is a rule at all."""
+        return bool(self.count or self.days or self.weeks or self.months or self.years)
+
+
 class Backup(Model):
     """How backups are taken and where they go."""
 
     local: Local = Field(default_factory=Local)
     s3: S3 | None = None
+    keep: Keep = Field(default_factory=Keep)
+    verify: Literal[0, 1] = Field(
+        default=0,
+        description="How a new backup is verified before old ones go: 0, all objects are there in their size; 1, all are read again and hashed.",
+    )
+    rpo: float = Field(
+        default=86400.0,
+        gt=0,
+        description="Seconds of data that may be lost: the age of the newest good backup up to which `backup.status` is content.",
+    )
     compress: Literal["auto", "engine", "server", "operator", "none"] = Field(
         default="auto",
         description="Where dumps are compressed: by the datastore's own tool, by zstd on the server, on this machine, or nowhere. "

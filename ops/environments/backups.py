@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ops.config.servers import state_host_of
@@ -14,6 +15,9 @@ from ops.runs.reporting import Reporter, Silent
 if TYPE_CHECKING:
     from ops.archive.catalog import Catalog
     from ops.backup.backing_up import BackupPlan, Taken
+    from ops.backup.pruning import Pruned
+    from ops.backup.status import BackupStatus
+    from ops.backup.verifying import Looked
     from ops.environments.environment import Environment
 
 __all__ = ["Backups"]
@@ -62,6 +66,35 @@ class Backups:
             from ops.backup.backing_up import plan_backup
 
             return plan_backup(settings, hosts, state_host_of(settings, state_host), listed("only", only))
+
+    def verify(self, backup: str | None = None, *, level: int = 1) -> tuple[Looked, ...]:
+        """Look at a backup by its id, or at all, write down what was found, and return it.
+
+        Level 0: listed, sizes match. Level 1: read and hashed. Raises UsageError, StorageFailed.
+        """
+        from ops.backup.verifying import verify_all
+
+        with masked(self._environment.settings):
+            return verify_all(self._environment.settings, backup, level)
+
+    def prune(self, *, wait: float = 0.0, state_host: str | None = None, dry_run: bool = False) -> Pruned:
+        """Remove what `[backup.keep]` wants no more and what runs that died left; return what that is, or would be.
+
+        Raises Locked while a backup is at work, StorageFailed, Unreachable.
+        """
+        interruption, settings = Interruption(), self._environment.settings
+        with self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
+            from ops.backup.pruning import prune_all
+
+            state = state_host_of(settings, state_host)
+            return prune_all(settings, hosts, state, interruption, wait=wait, really=not dry_run)
+
+    def status(self) -> BackupStatus:
+        """Return how old the newest good backup is, against the RPO; raises StorageFailed where that cannot be known."""
+        from ops.backup.status import backup_status
+
+        rpo = self._environment.settings.config.backup.rpo
+        return backup_status(self.list(), rpo, datetime.now(UTC))
 
     def list(self) -> Catalog:
         """Return the backups in the storage, the oldest first, and what runs that died left; raises StorageFailed."""

@@ -1,4 +1,4 @@
-"""Backups: taken and listed."""
+"""Backups: taken, listed, verified, expired."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops.tasks.options import at_least, helps, names, target_of
 if TYPE_CHECKING:
     from ops.environments import Environment
 
-__all__ = ["full", "list_"]
+__all__ = ["full", "list_", "prune", "status", "verify"]
 
 
 @task(help=helps("env", "stack", "only", "state_host", "wait", "dry_run", "json", "quiet"))
@@ -54,9 +54,72 @@ def list_(c: Context, env: str = "", stack: str = "", json: bool = False) -> Ans
 
     target = target_of(env, stack)
     found = target.backup.list()
-    bad = any(entry.manifest is None or entry.missing for entry in found.entries)
+    bad = any(entry.fault for entry in found.entries)
     text = catalog_text(found, target.settings.options)
     return Answer(text, data=found, settings=target.settings, exit_code=1 if bad else 0)
+
+
+@task(
+    help=helps(
+        "env",
+        "stack",
+        "json",
+        "quiet",
+        id="Backup to look at; all without it.",
+        level="0: all objects are there in their size; 1: all are read and hashed.",
+    )
+)
+def verify(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    id: str = "",  # noqa: A002  as people know it
+    level: int = 1,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Look whether backups are what was written; exit 1 when one is not."""
+    from ops.tasks.backups_showing import verified_text
+
+    target = target_of(env, stack)
+    found = target.backup.verify(id or None, level=level)
+    bad = any(one.verified.fault for one in found)
+    return Answer(verified_text(found), data=found, settings=target.settings, exit_code=1 if bad else 0)
+
+
+@task(help=helps("env", "stack", "state_host", "wait", "dry_run", "json", "quiet"))
+def prune(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    state_host: str = "",
+    wait: int = 0,
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Remove backups that [backup.keep] wants no more, and what runs that died left in the storage."""
+    from ops.tasks.backups_showing import pruned_text
+
+    target = target_of(env, stack)
+    found = target.backup.prune(
+        wait=at_least(0, "--wait", wait), state_host=state_host or None, dry_run=dry_run
+    )
+    return Answer(pruned_text(found, dry_run=dry_run), data=found, settings=target.settings)
+
+
+@task(help=helps("env", "stack", "json", "quiet"))
+def status(c: Context, env: str = "", stack: str = "", json: bool = False, quiet: bool = False) -> Answer:
+    """Show the age of the newest good backup; exit codes as Nagios has them: 0 well, 1 warning, 2 critical, 3 unknown."""
+    from ops.storage.base import StorageFailed
+    from ops.tasks.backups_showing import status_text
+
+    target = target_of(env, stack)
+    try:
+        found = target.backup.status()
+    except StorageFailed as error:
+        return Answer(f"BACKUP UNKNOWN - {error}", settings=target.settings, exit_code=3)
+    return Answer(status_text(found), data=found, settings=target.settings, exit_code=found.code)
 
 
 def _plan(target: Environment, only: tuple[str, ...], state_host: str) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
@@ -12,9 +13,20 @@ if TYPE_CHECKING:
     from ops.archive.catalog import Catalog, Entry
     from ops.archive.manifest import Saved
     from ops.backup.backing_up import BackupPlan, Taken
+    from ops.backup.pruning import Pruned
+    from ops.backup.status import BackupStatus
+    from ops.backup.verifying import Looked
     from ops.restore.restoring import Restored
 
-__all__ = ["catalog_text", "plan_text", "restored_text", "taken_text"]
+__all__ = [
+    "catalog_text",
+    "plan_text",
+    "pruned_text",
+    "restored_text",
+    "status_text",
+    "taken_text",
+    "verified_text",
+]
 
 
 def plan_text(plan: BackupPlan) -> str:
@@ -36,10 +48,53 @@ def taken_text(taken: Taken) -> str:
     lines = [
         f"Backed up {manifest.stack} {manifest.environment} to {taken.storage} in {outcome.seconds:.1f} s: {manifest.id}",
         table(rows, "  "),
+        *([f"Expired: {', '.join(taken.expired)}"] if taken.expired else []),
         *(f"warning: {warning}" for warning in outcome.warnings),
         *([f"Log: {outcome.log}"] if outcome.log else []),
     ]
     return "\n".join(lines)
+
+
+def verified_text(found: Sequence[Looked]) -> str:
+    """Return what was found of each backup, the newest first."""
+    rows = [
+        [one.id, f"level {one.verified.level}", one.verified.at, one.verified.fault or "good"]
+        for one in reversed(found)
+    ]
+    return table(rows) if rows else "There is no backup."
+
+
+def pruned_text(found: Pruned, *, dry_run: bool) -> str:
+    """Return what went, and why the others stay."""
+    would = "Would remove" if dry_run else "Removed"
+    count = len(found.leftovers) + len(found.uploads)
+    lines = [
+        f"{would} {len(found.backups)} backup(s) and {count} leftover(s) of runs that died, {decimal(found.bytes)}.",
+        *(f"  {name}" for name in found.backups),
+        "Kept:" if found.keep.keep else "",
+        table([[name, ", ".join(why)] for name, why in found.keep.keep.items()], "  "),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def status_text(found: BackupStatus) -> str:
+    """Return one line as Nagios and its kin read it."""
+    word = ("OK", "WARNING", "CRITICAL")[found.code]
+    rpo = _duration(found.rpo)
+    if found.newest is None or found.age is None:
+        text = f"there is no good backup (RPO {rpo})"
+    else:
+        text = f"newest good backup {found.newest} is {_duration(found.age)} old (RPO {rpo})"
+    damaged = f"; damaged: {', '.join(found.damaged)}" if found.damaged else ""
+    return f"BACKUP {word} - {text}{damaged}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
 
 
 def catalog_text(found: Catalog, where: str) -> str:
@@ -76,8 +131,10 @@ def _row(entry: Entry) -> list[str]:
     manifest = entry.manifest
     if manifest is None:
         return [entry.id, "damaged", "", "", entry.damage or ""]
-    state = f"damaged: {len(entry.missing)} object(s) missing or cut off" if entry.missing else ""
-    return [entry.id, manifest.kind, decimal(manifest.stored), ", ".join(manifest.datastores), state]
+    looked = f"verified at level {entry.verified.level}, {entry.verified.at}" if entry.verified else ""
+    state = f"damaged: {entry.fault}" if entry.fault else looked
+    kind = f"{manifest.kind}, partial" if manifest.partial else manifest.kind
+    return [entry.id, kind, decimal(manifest.stored), ", ".join(manifest.datastores), state]
 
 
 def _held(saved: Saved) -> str:

@@ -1,0 +1,127 @@
+"""Backups that no rule wants any more go, and what runs that died left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ops.archive.catalog import Catalog, Entry, catalog
+from ops.archive.manifest import NAME
+from ops.backup.retention import Chain, Retention, plan_retention
+from ops.backup.running import journalled, locked, note
+from ops.config import Settings
+from ops.config.backups import Keep
+from ops.datastores import configured
+from ops.hosts import Host
+from ops.runs.interruption import Interruption
+from ops.runs.reporting import Silent
+from ops.runs.run import running
+from ops.storage.base import Storage
+from ops.storage.opening import listed_below, open_storage
+
+__all__ = ["Pruned", "expired", "prune", "prune_all"]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What went, or would go: backups by id, objects and uploads of runs that died by key, and their bytes.
+
+    `keep` has the reasons for which the others stay.
+    """
+
+    backups: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    uploads: tuple[str, ...]
+    bytes: int
+    keep: Retention
+
+
+def expired(entries: Iterable[Entry], rules: Keep, now: datetime) -> Retention:
+    """Return which chains stay and go. Backups of some datastores only are a matter of their own, so that they push out
+    no whole one."""
+    chains: dict[str, list[Entry]] = {}
+    for entry in entries:
+        chains.setdefault(entry.manifest.chain if entry.manifest else entry.id, []).append(entry)
+    groups: dict[tuple[str, ...], list[Chain]] = {}
+    for name, members in chains.items():
+        first = next((member.manifest for member in members if member.manifest), None)
+        group = tuple(sorted(first.datastores)) if first is not None and first.partial else ()
+        groups.setdefault(group, []).append(
+            Chain(name, _finished(members, now), all(m.fault is None for m in members))
+        )
+    plans = [plan_retention(found, rules, now) for found in groups.values()]
+    return Retention(
+        {name: why for plan in plans for name, why in plan.keep.items()},
+        tuple(name for plan in plans for name in plan.delete),
+    )
+
+
+def prune(
+    storage: Storage,
+    found: Catalog,
+    prefix: str,
+    rules: Keep,
+    now: datetime,
+    *,
+    leftovers: bool,
+    really: bool,
+) -> Pruned:
+    """Remove what no rule wants, with `leftovers` also what runs that died left, and return what that is.
+
+    The manifest goes first: what is half removed is no backup. Hold the backup lock of every server whose leftovers go:
+    those of a run at work look the same. Not `really`: only tell.
+    """
+    plan = expired(found.entries, rules, now)
+    gone = [
+        entry
+        for entry in found.entries
+        if (entry.manifest.chain if entry.manifest else entry.id) in plan.delete
+    ]
+    left = tuple(item.key for item in found.leftovers) if leftovers else ()
+    uploads = storage.unfinished(prefix) if leftovers else ()
+    size = sum(item.size for entry in gone for item in entry.items)
+    size += sum(item.size for item in found.leftovers) if leftovers else 0
+    if really:
+        for entry in gone:
+            storage.delete([f"{entry.folder}{NAME}"])
+            storage.delete([item.key for item in entry.items if item.key != f"{entry.folder}{NAME}"])
+        storage.delete(left)
+        storage.discard(uploads)
+    return Pruned(tuple(entry.id for entry in gone), left, uploads, size, plan)
+
+
+def prune_all(
+    settings: Settings,
+    hosts: Mapping[str, Host],
+    state_host: str,
+    interruption: Interruption,
+    *,
+    wait: float = 0.0,
+    really: bool = True,
+) -> Pruned:
+    """Remove what no rule wants, and all that runs that died left; return what that is. Not `really`: only tell.
+
+    It holds the backup lock of every server with a datastore, since what a run at work has stored looks like a leftover.
+    Raises Locked where a backup is at work for longer than `wait` seconds, StorageFailed, Unreachable.
+    """
+    below, keep = listed_below(settings), settings.config.backup.keep
+    storage = open_storage(settings, lambda: interruption.cancellation.check())
+
+    def pruned() -> Pruned:
+        found = catalog(storage, below, settings.stack, settings.environment)
+        return prune(storage, found, below, keep, datetime.now(UTC), leftovers=True, really=really)
+
+    if not really:
+        return pruned()
+    with running(settings, "backup.prune", hosts, state_host, Silent(), interruption) as run:
+        stores = configured(settings, run.layout)
+        with journalled(run), locked(run, stores, wait):
+            done = pruned()
+        note(run, "done", exit_code=0, seconds=run.seconds)
+    return done
+
+
+def _finished(members: list[Entry], now: datetime) -> datetime:
+    times = [datetime.fromisoformat(one.manifest.finished_at) for one in members if one.manifest is not None]
+    return max(times, default=now)

@@ -1,0 +1,72 @@
+"""Whether backups are what their manifests say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ops.archive.catalog import Entry, catalog
+from ops.archive.manifest import VERIFIED, Damaged, Verified
+from ops.archive.reading import check_part
+from ops.config import Settings
+from ops.errors import UsageError
+from ops.runs.journal import now
+from ops.storage.base import Storage
+from ops.storage.opening import listed_below, open_storage
+
+__all__ = ["Looked", "verify", "verify_all"]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A backup and what was found of it."""
+
+    id: str
+    verified: Verified
+
+
+def verify_all(settings: Settings, wanted: str | None, level: int) -> tuple[Looked, ...]:
+    """Look at a backup, or at all, and return what was found, the oldest first.
+
+    Raises UsageError for an id that there is not and a level that there is not, StorageFailed.
+    """
+    if level not in (0, 1):
+        raise UsageError(f"there is no level {level}; there are 0 (all there) and 1 (all read and hashed)")
+    storage = open_storage(settings)
+    entries = catalog(storage, listed_below(settings), settings.stack, settings.environment).entries
+    chosen = [entry for entry in entries if wanted in (None, entry.id)]
+    if wanted is not None and not chosen:
+        raise UsageError(f"there is no backup {wanted}", next_step=f"inv backup.list {settings.options}")
+    return tuple(Looked(entry.id, verify(storage, entry, level)) for entry in chosen)
+
+
+def verify(
+    storage: Storage, entry: Entry, level: int, check: Callable[[], object] = lambda: None
+) -> Verified:
+    """Look at a backup at a level, write down beside it what was found, and return that.
+
+    Level 0: its manifest can be read, and all objects are there in their size. Level 1: all are read and hashed as well.
+    `check` is called between two parts and may raise. Raises StorageFailed where the storage does not answer: that says
+    nothing of the backup. What a level finds is not forgotten by a look at a lower one.
+    """
+    fault = entry.damage if entry.manifest is None else None
+    if entry.missing:
+        fault = f"{len(entry.missing)} object(s) missing or cut off, such as {entry.missing[0]}"
+    parts = (
+        [part for saved in entry.manifest.datastores.values() for part in saved.parts]
+        if entry.manifest
+        else []
+    )
+    if fault is None and level >= 1:
+        try:
+            for part in parts:
+                check()
+                check_part(storage, part)
+        except Damaged as error:
+            fault = str(error)
+    known = entry.verified
+    if fault is None and known is not None and known.level > level:
+        return known
+    found = Verified(now(), level, fault)
+    storage.put(f"{entry.folder}{VERIFIED}", found.to_json())
+    return found
