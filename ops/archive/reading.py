@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ops.archive.manifest import Damaged, Part
@@ -40,10 +40,13 @@ def identities_in(path: str) -> tuple[Identity, ...]:
         raise ConfigError(f"{path} holds no private key of age: {error}") from None
 
 
-def check_part(storage: Storage, part: Part) -> None:
-    """Read all objects of a part; raises Damaged where one is missing or not what was written."""
+def check_part(storage: Storage, part: Part, check: Callable[[], object] = lambda: None) -> None:
+    """Read all objects of a part; raises Damaged where one is missing or not what was written.
+
+    `check` is called all along, and may raise.
+    """
     for _ in _stored(storage, part):
-        pass
+        check()
 
 
 def opened(storage: Storage, part: Part, identities: Sequence[Identity] = ()) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from ops.archive.catalog import catalog
-from ops.archive.manifest import Damaged, Manifest, Part, Saved, folder_of, manifest_key
+from ops.archive.manifest import NAME, Damaged, Manifest, Part, Saved, folder_of, manifest_key
 from ops.archive.streaming import checked_recipients, send
 from ops.backup.pruning import prune
 from ops.backup.running import journalled, locked, note
@@ -23,7 +23,7 @@ from ops.errors import OpsError
 from ops.hosts import Host
 from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
-from ops.runs.during import during
+from ops.runs.during import enter
 from ops.runs.interruption import Interruption
 from ops.runs.phases import Phase
 from ops.runs.releases import layout_of
@@ -113,7 +113,8 @@ def back_up(
         checked_recipients(settings.config.backup.recipients)
         prefix = prefix_now(settings, state_host)
         folder = folder_of(prefix, run.run_id)
-        with journalled(run), during(run, Phase.BACKUP), locked(run, stores, wait):
+        with journalled(run), locked(run, stores, wait):
+            enter(run, Phase.BACKUP)
             with _swept(run, storage, folder):
                 looked = look(stores, run.reach)
                 note(run, "started")
@@ -146,7 +147,10 @@ def _swept(run: Run, storage: Storage, folder: str) -> Iterator[None]:
     except BaseException as error:
         run.interruption.fresh()
         try:
-            storage.delete([item.key for item in storage.items(folder)])
+            keys = [item.key for item in storage.items(folder)]
+            storage.delete(
+                sorted(keys, key=lambda key: not key.endswith(NAME))
+            )  # a manifest without its dumps would be one
         except OpsError as trouble:
             left = f"parts of this backup in {storage.shown} below {folder}, which no list shows: {trouble}"
             if isinstance(error, OpsError):
@@ -197,7 +201,7 @@ def _dump(
                 continue
             parts: list[Part] = []
             counts: dict[str, Mapping[str, int]] = {}
-            warnings: list[str] = []
+            warnings = list(looked[name].warnings)
             for stream in store.streams(looked[name], packing, run.run_id):
                 part, told = _stream(run, storage, host, _key(run.settings, folder, name, stream), stream)
                 parts.append(part)

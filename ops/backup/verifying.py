@@ -46,7 +46,7 @@ def verify(
     """Look at a backup at a level, write down beside it what was found, and return that.
 
     Level 0: its manifest can be read, and all objects are there in their size. Level 1: all are read and hashed as well.
-    `check` is called between two parts and may raise. Raises StorageFailed where the storage does not answer: that says
+    `check` is called all along and may raise. Raises StorageFailed where the storage does not answer: that says
     nothing of the backup. What a level finds is not forgotten by a look at a lower one.
     """
     fault = entry.damage if entry.manifest is None else None
@@ -60,8 +60,7 @@ def verify(
     if fault is None and level >= 1:
         try:
             for part in parts:
-                check()
-                check_part(storage, part)
+                check_part(storage, part, check)
         except Damaged as error:
             fault = str(error)
     known = entry.verified

@@ -23,6 +23,7 @@ def misfits(config: StackConfig) -> tuple[str, ...]:
         *_services(config),
         *_hooks(config),
         *_datastores(config),
+        *_overlapping(config),
     )
 
 
@@ -68,6 +69,18 @@ def _datastores(config: StackConfig) -> Iterator[str]:
         for name, store in stores.items():
             if store.server is not None and config.servers and store.server not in config.servers:
                 yield f"datastores.{kind}.{name}: {store.server!r} is not one of the servers: {known}"
+
+
+def _overlapping(config: StackConfig) -> Iterator[str]:
+    """A restore moves what lies in a folder: two of them must not have one in common."""
+    stores = list(config.datastores.files.items())
+    for number, (name, one) in enumerate(stores):
+        for other, two in stores[number + 1 :]:
+            if one.server != two.server and one.server is not None and two.server is not None:
+                continue
+            first, second = (f"{each.path.rstrip('/')}/" for each in (one, two))
+            if first.startswith(second) or second.startswith(first):
+                yield f"datastores.files: {name} and {other} have {max(first, second, key=len)} in common"
 
 
 def _hooks(config: StackConfig) -> Iterator[str]:

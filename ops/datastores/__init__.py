@@ -26,11 +26,11 @@ def configured(settings: Settings, layout: Layout, only: tuple[str, ...] = ()) -
     faults: list[OpsError] = []
     for name, place in _places(settings, only, faults).items():
         if (db := found.postgres.get(name)) is not None:
-            stores[name] = Postgres(settings.project, db.service, place, db.user, db.databases)
+            stores[name] = Postgres(name, settings.project, db.service, place, db.user, db.databases)
         else:
             files = found.files[name]
             path = files.path if files.path.startswith("/") else f"{layout.shared}/{files.path}"
-            stores[name] = Files(place, path, files.include, files.exclude)
+            stores[name] = Files(name, place, path, files.include, files.exclude)
     if faults:
         raise gathered(faults)
     unknown = [name for name in only if name not in stores]

@@ -30,6 +30,7 @@ class Looked:
     engine: bool
     server: bool
     facts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ class Stream:
 class Incoming:
     """A part on its way back: `command` takes the stream on stdin; where `make` stands instead, it is given all of it.
 
-    What is made of a part by `make` is small. Either writes beside what is live.
+    What is made of a part by `make` is small. Either writes beside what is live; one that comes `first` does so before
+    the place beside is made.
     """
 
     part: str
     command: Command | None = None
     make: Callable[[str], Command] | None = None
+    first: bool = False
 
 
 class Datastore(Protocol):
@@ -79,7 +82,10 @@ class Datastore(Protocol):
         ...
 
     def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
-        """Return the parts of a full dump. `mark` names the run to the processes that have to be ended with it."""
+        """Return the parts of a full dump. `mark` names the run to the processes that have to be ended with it.
+
+        Raises FailedUnchanged where there is nothing to dump.
+        """
         ...
 
     def counts_of(self, told: str) -> Mapping[str, int]:
@@ -114,7 +120,7 @@ class Datastore(Protocol):
         ...
 
     def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        """Return the command that undoes `swap`; nothing to do where that never came to its end."""
+        """Return the command that undoes `swap`, also one that was cut off on its way; it may be run again."""
         ...
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:

@@ -1,4 +1,10 @@
-"""Files: a folder on a server as a tar."""
+"""Files: a folder on a server as a tar.
+
+A restore is written beside the folder. In the swap what lies in the folder moves, not the folder itself, because a
+container has it mounted. The moves go through three names, so that whoever comes after a swap that was cut off knows how
+far it came: `.ops-old-TAG.part`, some of what was live is in it and the rest still in the folder; `.ops-old-TAG.half`, all
+of it is, and some of the restored is in the folder; `.ops-old-TAG`, the swap is done.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +16,24 @@ from typing import Any
 from ops.commands import Command, quote, quote_all
 from ops.datastores.base import Incoming, Looked, Packing, Stream, chosen, read_lines
 from ops.datastores.shell import through_zstd
+from ops.errors import FailedUnchanged
 
 __all__ = ["Files"]
 
 PART = "files"
 _MEMBERS = "ops-members "
 # What tar says when a file was written to or went away under its hands: GNU tar's exit status is then 1.
-_CHANGED = re.compile(r"tar: (.+: (?:file changed as we read it|File removed before we read it))")
+_CHANGED = re.compile(
+    r"tar: (.+: (?:file changed as we read it|File removed before we read it|File shrank by \d+ bytes.*))"
+)
+_TAG = "[0-9]" * 8 + "t" + "[0-9]" * 6 + "z" + "[0-9a-f]" * 4  # as a shell's pattern
 
 
 @dataclass(frozen=True)
 class Files:
     """A folder; `include` and `exclude` are globs relative to it, in which `*` matches `/` too, as in GNU tar."""
 
+    name: str
     server: str
     path: str
     include: tuple[str, ...] = ()
@@ -33,44 +44,57 @@ class Files:
         return "files"
 
     def look(self) -> Command:
+        path = quote(self.path)
         return Command(
-            f"cd {quote(self.path)} || exit 1; command -v zstd >/dev/null && printf 'zstd\\tyes\\n'; "
+            "command -v zstd >/dev/null && printf 'zstd\\tyes\\n'; "
             "tar --version | grep -q GNU || { echo 'GNU tar is needed here' >&2; exit 1; }; "
-            "printf 'tar\\t%s\\n' \"$(tar --version | head -n 1)\"",
+            "printf 'tar\\t%s\\n' \"$(tar --version | head -n 1)\"; "
+            f"[ -d {path} ] && printf 'there\\tyes\\n'; "
+            # A link is followed: what it leads to is what is dumped, swapped and mounted.
+            f"printf 'path\\t%s\\n' \"$(readlink -m -- {path})\"",
             title=f"look at {self.path}",
         )
 
     def read(self, text: str) -> Looked:
         said = read_lines(text)
-        return Looked(versions={"tar": said["tar"].rpartition(" ")[2]}, engine=False, server="zstd" in said)
+        facts = {"path": said["path"], "there": said.get("there", "")}
+        return Looked(
+            {"tar": said["tar"].rpartition(" ")[2]}, engine=False, server="zstd" in said, facts=facts
+        )
 
     def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
+        if not looked.facts["there"]:
+            raise FailedUnchanged(
+                f"datastore {self.name}: there is no folder {self.path}", target=self.server
+            )
         where = chosen(packing, engine=False, server=looked.server)
+        taking = (
+            "tar",
+            "--create",
+            "--file=-",
+            "--format=posix",
+            "--numeric-owner",
+            "--sparse",
+            "--acls",
+            "--xattrs",
+        )
         tar = quote_all(
             (
-                *(
-                    "tar",
-                    "--create",
-                    "--file=-",
-                    "--format=posix",
-                    "--numeric-owner",
-                    "--sparse",
-                    "--acls",
-                    "--xattrs",
-                ),
+                *taking,
                 *("--verbose", "--index-file=/dev/fd/5", "--anchored"),
                 *(f"--exclude=./{glob}" for glob in self.exclude),
                 *("--null", "--no-recursion" if self.include else "--sort=name", "--files-from=-"),
             )
         )
-        wanted = _matching(self.include)
-        listing = f"find . \\( {wanted} \\) -print0" if wanted else "printf '.\\0'"
-        # tar goes to 4, its list of members through 3 to be counted, its status to 7. Status 1 is no failure: the
+        # With globs all folders go along, so that each comes back with its owner and mode.
+        wanted = f"-ignore_readdir_race \\( -type d -o {_matching(self.include)} \\)"
+        listing = f"find . {wanted} -print0" if self.include else "printf '.\\0'"
+        # tar goes to 4, its list of members through 3 to be counted, the statuses to 7. tar's status 1 is no failure: the
         # archive is whole, and something in it changed while it was read.
         script = (
-            f"cd {quote(self.path)} || exit 1; export LC_ALL=C; exec 4>&1; "
-            f"_ops_t=$( {{ {{ {listing} | {tar} 5>&3 >&4; echo $? >&7; }} 3>&1 | "
-            f'printf \'{_MEMBERS}%s\\n\' "$(wc -l)" >&2; }} 7>&1 ); [ "$_ops_t" -le 1 ]'
+            f"cd {quote(looked.facts['path'])} || exit 1; export LC_ALL=C; exec 4>&1; "
+            f"_ops_t=$( {{ {{ {{ {listing} || echo listing >&7; }} | {tar} 5>&3 >&4; echo $? >&7; }} 3>&1 | "
+            f"printf '{_MEMBERS}%s\\n' \"$(wc -l)\" >&2; }} 7>&1 ); case $_ops_t in 0|1) ;; *) exit 1 ;; esac"
         )
         body = through_zstd(script, packing) if where == "server" else script
         ending = "tar" if where == "none" else "tar.zst"
@@ -80,79 +104,72 @@ class Files:
         return {"include": list(self.include), "exclude": list(self.exclude)}
 
     def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        new = self._place("new", tag)
+        live, new = looked.facts["path"], self._place(looked, "new", tag)
+        stale, cut = f"{quote(live)}.ops-new-{_TAG}", f"{quote(live)}.ops-old-{_TAG}"
         return self._command(
-            f"rm -rf -- {quote(self._place('new', ''))}*; mkdir -p -- {quote(self.path)} && mkdir -m 700 -- {quote(new)}",
+            f'for p in {cut}.part {cut}.half; do [ ! -e "$p" ] || '
+            "{ echo 'the swap of an earlier restore was cut off: inv restore.undo first' >&2; exit 1; }; done; "
+            f"rm -rf -- {stale} {stale}.list; mkdir -p -- {quote(live)} && mkdir -m 700 -- {quote(new)} || exit 1; "
+            f'[ "$(stat -c %d -- {quote(live)})" = "$(stat -c %d -- {quote(new)})" ] || '
+            f"{{ rmdir -- {quote(new)}; echo 'the folder is a filesystem of its own: name one in it, or its parent' >&2; exit 1; }}",
             "make a folder beside the live one",
         )
 
     def incoming(self, details: Mapping[str, Any], looked: Looked, tag: str) -> tuple[Incoming, ...]:
-        new = self._place("new", tag)
-        # The list of members, whose lines are the count, goes to stdout; tar itself reads the archive from stdin.
+        new = self._place(looked, "new", tag)
         script = (
             f"cd {quote(new)} && tar --extract --file=- --same-permissions --same-owner --numeric-owner --acls --xattrs "
             f"--verbose > {quote(f'{new}.list')}"
         )
-        return (
-            Incoming(PART, Command(script, changes="files", timeout=None, title=f"untar beside {self.path}")),
-        )
+        command = Command(script, changes="files", timeout=None, title=f"untar beside {self.path}")
+        return (Incoming(PART, command),)
 
     def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        members = quote(self._place(looked, "new", tag) + ".list")
         return Command(
-            f"printf '{_MEMBERS}%s\\n' \"$(wc -l < {quote(self._place('new', tag) + '.list')})\"",
-            title=f"count what is beside {self.path}",
+            f"printf '{_MEMBERS}%s\\n' \"$(wc -l < {members})\"", title=f"count what is beside {self.path}"
         )
 
     def counted(self, text: str) -> Mapping[str, Mapping[str, int]]:
         return {PART: self.counts_of(text)}
 
     def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        """What lies in the folder moves, not the folder itself: a container has it mounted.
-
-        What the backup left out by its globs is linked into the new tree, so that it stays.
-        """
-        new, old, live = self._place("new", tag), self._place("old", tag), self.path
-        # With `include`, the folder itself is not in the backup.
-        attributes = "".join(
-            f"{tool} --reference={quote(new)} -- {quote(live)}; "
-            for tool in ("chown", "chmod")
-            if not details["include"]
+        """What the backup left out by its globs is linked into the new tree, so that it stays."""
+        live, new, old = (
+            looked.facts["path"],
+            self._place(looked, "new", tag),
+            self._place(looked, "old", tag),
         )
-        back = f"{{ {_move(old, live)}; rmdir -- {quote(old)}; exit 1; }}"
+        part, half = quote(f"{old}.part"), quote(f"{old}.half")
+        undo = f"{{ {_back(live, new, old)}; exit 1; }}"
         return self._command(
-            f"{_keep(live, new, details)}mkdir -m 700 -- {quote(old)} || exit 1; "
-            f"{_move(live, old)} || {back}; {_move(new, live)} || {{ {_move(live, new)}; {back}; }}; "
-            f"{attributes}"
-            f"rm -rf -- {quote(new)} {quote(new + '.list')}",
+            f"{_alone(live)}{_keep(live, new, details)}mkdir -- {part} && chown --reference={quote(live)} -- {part} && "
+            f"chmod --reference={quote(live)} -- {part} || exit 1; {_move(quote(live), part)} && mv -T -- {part} {half} && {_move(quote(new), quote(live))} && "
+            f"chown --reference={quote(new)} -- {quote(live)} && chmod --reference={quote(new)} -- {quote(live)} && "
+            f"mv -T -- {half} {quote(old)} || {undo}; rm -rf -- {quote(new)} {quote(new + '.list')}",
             f"swap what is in {self.path}",
         )
 
     def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        new, old, live = self._place("new", tag), self._place("old", tag), self.path
-        return self._command(
-            f"[ -d {quote(old)} ] || exit 0; mkdir -p -m 700 -- {quote(new)} || exit 1; "
-            f"{_move(live, new)} && {_move(old, live)} && rmdir -- {quote(old)}",
-            f"swap back what was in {self.path}",
+        live, new, old = (
+            looked.facts["path"],
+            self._place(looked, "new", tag),
+            self._place(looked, "old", tag),
         )
+        return self._command(f"{_alone(live)}{_back(live, new, old)}", f"swap back what was in {self.path}")
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        old = self._place("old", tag)
+        kept, old = quote(self._place(looked, "old", tag)), f"{quote(looked.facts['path'])}.ops-old-{_TAG}"
         return self._command(
-            f'for p in {quote(self._place("old", ""))}*; do [ "$p" = {quote(old)} ] || rm -rf -- "$p"; done',
+            f'for p in {old}; do [ "$p" = {kept} ] || rm -rf -- "$p"; done',
             f"remove what earlier restores kept of {self.path}",
         )
 
     def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        new = self._place("new", tag)
+        new = self._place(looked, "new", tag)
         return self._command(
             f"rm -rf -- {quote(new)} {quote(new + '.list')}", f"remove what is beside {self.path}"
         )
-
-    def _place(self, word: str, tag: str) -> str:
-        return f"{self.path.rstrip('/')}.ops-{word}-{tag}"
-
-    def _command(self, script: str, title: str) -> Command:
-        return Command(script, changes="files", timeout=600, title=title)
 
     def counts_of(self, told: str) -> Mapping[str, int]:
         found = re.findall(rf"^{_MEMBERS}(\d+)$", told, re.MULTILINE)
@@ -161,9 +178,32 @@ class Files:
     def warnings_of(self, told: str) -> tuple[str, ...]:
         return tuple(_CHANGED.findall(told))
 
+    def _place(self, looked: Looked, word: str, tag: str) -> str:
+        return f"{looked.facts['path']}.ops-{word}-{tag}"
+
+    def _command(self, script: str, title: str) -> Command:
+        return Command(script, changes="files", timeout=600, title=title)
+
+
+def _alone(live: str) -> str:
+    """Return shell that waits for a swap that is still at work, as of a run whose connection broke."""
+    return f"exec 6<{quote(live)} && flock -x -w 120 6 || {{ echo 'another swap is at work here' >&2; exit 1; }}; "
+
+
+def _back(live: str, new: str, old: str) -> str:
+    """Return shell that undoes a swap from wherever it stands, and may itself be cut off and run again."""
+    part, half = quote(f"{old}.part"), quote(f"{old}.half")
+    return (
+        f"[ ! -d {quote(old)} ] || mv -T -- {quote(old)} {half} || exit 1; "
+        f"if [ -d {half} ]; then mkdir -p -m 700 -- {quote(new)} && {_move(quote(live), quote(new))} && "
+        f"mv -T -- {half} {part} || exit 1; fi; "
+        f"if [ -d {part} ]; then {_move(part, quote(live))} && "
+        f"chown --reference={part} -- {quote(live)} && chmod --reference={part} -- {quote(live)} && rmdir -- {part} || exit 1; fi"
+    )
+
 
 def _move(source: str, target: str) -> str:
-    return f"find {quote(source)} -mindepth 1 -maxdepth 1 -exec mv -t {quote(target)} -- {{}} +"
+    return f"find {source} -mindepth 1 -maxdepth 1 -exec mv -t {target} -- {{}} +"
 
 
 def _keep(live: str, new: str, details: Mapping[str, Any]) -> str:
@@ -173,8 +213,8 @@ def _keep(live: str, new: str, details: Mapping[str, Any]) -> str:
     if not left_out:
         return ""
     return (
-        f"cd {quote(live)} && find . ! -type d \\( {left_out} \\) -print0 | "
-        f"xargs -0 -r cp -al --parents -t {quote(new)} -- || exit 1; cd /; "
+        f"cd {quote(live)} || exit 1; _ops_k=$( {{ {{ find . -ignore_readdir_race ! -type d \\( {left_out} \\) -print0 || echo find >&7; }} | "
+        f'xargs -0 -r cp -al --parents -t {quote(new)} -- || echo cp >&7; }} 7>&1 >&2 ); [ -z "$_ops_k" ] || exit 1; cd /; '
     )
 
 

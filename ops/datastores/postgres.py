@@ -16,28 +16,34 @@ from urllib.parse import quote as percent
 
 from ops.commands import Command, quote
 from ops.datastores.base import Compression, Incoming, Looked, Packing, Stream, chosen, read_lines
-from ops.datastores.postgres_sql import creation, identifier, literal, missing_roles, place_names, renamings
+from ops.datastores.postgres_sql import (
+    creation,
+    dropping,
+    identifier,
+    is_place,
+    literal,
+    missing_roles,
+    place_names,
+    renamings,
+    setting,
+)
 from ops.datastores.shell import finding, inside, through_zstd
 from ops.errors import ConfigError
 
 __all__ = ["Postgres"]
 
-ROLES = "roles"
+ROLES = ""  # the part of what belongs to the cluster: a name that no database can have
 _PART = "ops-part "
 _COUNT = "ops-count "
-_OWN = "ops_"  # begins the names of databases beside the live ones
+_SETTINGS = "ops-settings "
 _PSQL = "psql -X -q -At -v ON_ERROR_STOP=1"
 _VERSION = "SELECT 'server' || E'\\t' || current_setting('server_version')"
 _DATABASES = (
     "SELECT 'databases' || E'\\t' || jsonb_agg(to_jsonb(d) || jsonb_build_object("
-    "'datname', d.datname, 'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding), "
+    "'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding), "
     "'acl', (SELECT jsonb_agg(jsonb_build_array(privilege_type, CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, is_grantable)) "
-    "FROM aclexplode(datacl)), "
-    "'settings', (SELECT jsonb_agg(jsonb_build_array(CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END, setconfig)) "
-    "FROM pg_db_role_setting WHERE setdatabase = d.oid)) ORDER BY datname) "
-    "FROM pg_database d WHERE datallowconn AND NOT datistemplate"
+    "FROM aclexplode(datacl))) ORDER BY datname) FROM pg_database d WHERE NOT datistemplate"
 )
-_ROLES = "SELECT 'roles' || E'\\t' || jsonb_agg(rolname ORDER BY rolname) FROM pg_roles"
 # Tables of extensions come back with the extension; partitions are counted, the table above them is not.
 _TABLES = (
     "SELECT format('SELECT %L || json_build_array(%L, count(*)) FROM %I.%I', "
@@ -49,12 +55,19 @@ _TABLES = (
     f"'{_COUNT}', 'large objects')"
 )
 _COUNTING = _TABLES + " \\gexec"
+_ROLES = "SELECT 'roles' || E'\\t' || jsonb_agg(rolname ORDER BY rolname) FROM pg_roles"
+# They may hold keys (those of PostgREST do), so they go into a part, which may be encrypted, and not into the manifest.
+_SET = (
+    f"SELECT '{_SETTINGS}' || jsonb_agg(jsonb_build_array(datname, CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END, setconfig))::text "
+    "FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase HAVING count(*) > 0"
+)
 
 
 @dataclass(frozen=True)
 class Postgres:
     """A PostgreSQL server in a container of a compose project."""
 
+    name: str
     project: str
     service: str
     server: str
@@ -70,7 +83,7 @@ class Postgres:
             f"{self._entry()} tool=$(pg_dump --version) || exit 1; printf 'tool\\t%s\\n' \"$tool\"; "
             # What it cannot compress with, it says before it looks for a server.
             "PGHOST=/nowhere pg_dump -Fc -Z zstd:1 2>&1 | grep -qi compress || printf 'engine\\tzstd\\n'; "
-            f"{_PSQL} -d postgres -c {quote(_VERSION)} -c {quote(_DATABASES)} -c {quote(_ROLES)}"
+            f"{_PSQL} -d template1 -c {quote(_VERSION)} -c {quote(_DATABASES)} -c {quote(_ROLES)}"
         )
         return Command(
             f"{finding(self.project, self.service)}"
@@ -82,22 +95,30 @@ class Postgres:
     def read(self, text: str) -> Looked:
         said = read_lines(text)
         tool = re.sub(r"^\S+ \(PostgreSQL\) ", "", said["tool"]).split()[0]
+        rows = [row for row in json.loads(said["databases"]) if not is_place(row["datname"])]
+        wanted = [row for row in rows if not self.databases or row["datname"] in self.databases]
+        closed = [row["datname"] for row in wanted if not row["datallowconn"]]
+        missing = [name for name in self.databases if name not in {row["datname"] for row in rows}]
+        facts = {"container": said["container"], "roles": said["roles"], "missing": "".join(missing[:1])}
+        facts["databases"] = json.dumps([row for row in wanted if row["datallowconn"]])
         return Looked(
             versions={"postgres": said["server"], "pg_dump": tool},
             engine="engine" in said,
             server="zstd" in said,
-            facts={name: said[name] for name in ("container", "databases", "roles")},
+            facts=facts,
+            warnings=tuple(
+                f"database {name!r} lets nobody connect, and is not in the backup" for name in closed
+            ),
         )
 
     def details_of(self, looked: Looked) -> Mapping[str, Any]:
-        there = {one["datname"]: one for one in json.loads(looked.facts["databases"])}
-        wanted = self.databases or tuple(name for name in there if not name.startswith(_OWN))
-        missing = [name for name in wanted if name not in there]
-        if missing:
-            raise ConfigError(f"service {self.service} has no database {missing[0]!r}", target=self.server)
-        return {"databases": {name: there[name] for name in wanted}}
+        return {"databases": {row["datname"]: row for row in json.loads(looked.facts["databases"])}}
 
     def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
+        if looked.facts["missing"]:
+            raise ConfigError(
+                f"datastore {self.name}: there is no database {looked.facts['missing']!r}", target=self.server
+            )
         return (
             self._roles(looked, packing, mark),
             *(self._database(name, looked, packing, mark) for name in self.details_of(looked)["databases"]),
@@ -111,8 +132,8 @@ class Postgres:
         return tuple(line for line in told.split("\n") if line.startswith("pg_dump: warning"))
 
     def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        stale = f"SELECT format('DROP DATABASE IF EXISTS %I', datname) FROM pg_database WHERE datname LIKE '{_OWN}new\\_%' \\gexec"
-        names = place_names(details, "new", tag)
+        stale = dropping(self.name, "new", ())
+        names = place_names(self.name, details, "new", tag)
         made = [
             line for name, beside in names.items() for line in creation(beside, details["databases"][name])
         ]
@@ -120,23 +141,29 @@ class Postgres:
 
     def incoming(self, details: Mapping[str, Any], looked: Looked, tag: str) -> tuple[Incoming, ...]:
         there = tuple(json.loads(looked.facts["roles"]))
+        places = place_names(self.name, details, "new", tag)
 
         def roles(text: str) -> Command:
+            lines = missing_roles(text, there)
             return self._sql(
-                missing_roles(text, there), looked, "make the roles that are missing", changes="roles"
+                ["BEGIN;", *lines, "COMMIT;"], looked, "make the roles that are missing", changes="roles"
             )
 
+        def settings(text: str) -> Command:
+            found = [line.removeprefix(_SETTINGS) for line in text.split("\n") if line.startswith(_SETTINGS)]
+            rows = [row for line in found for row in json.loads(line)]
+            lines = [line for name, *row in rows if name in places for line in setting(places[name], *row)]
+            return self._sql(lines, looked, "set what databases are set to", changes="databases")
+
         return (
-            Incoming(ROLES, make=roles),
-            *(
-                Incoming(name, self._restore(name, beside, looked, tag))
-                for name, beside in place_names(details, "new", tag).items()
-            ),
+            Incoming(ROLES, make=roles, first=True),
+            *(Incoming(name, self._restore(name, place, looked, tag)) for name, place in places.items()),
+            Incoming(ROLES, make=settings),
         )
 
     def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         lines = []
-        for name, beside in place_names(details, "new", tag).items():
+        for name, beside in place_names(self.name, details, "new", tag).items():
             lines += [
                 f"\\connect {beside}",
                 f"SELECT {literal(_PART)} || to_json({literal(name)}::text);",
@@ -152,25 +179,26 @@ class Postgres:
         }
 
     def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        live, new = {name: name for name in details["databases"]}, place_names(details, "new", tag)
-        lines = renamings(live, place_names(details, "old", tag), new, must=True)
+        live, new = {name: name for name in details["databases"]}, place_names(self.name, details, "new", tag)
+        lines = renamings(live, place_names(self.name, details, "old", tag), new, must=True)
         return self._sql(lines, looked, "swap the databases", changes="databases")
 
     def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        live, old = {name: name for name in details["databases"]}, place_names(details, "old", tag)
-        lines = renamings(live, place_names(details, "new", tag), old, must=False)
+        live, old = {name: name for name in details["databases"]}, place_names(self.name, details, "old", tag)
+        lines = renamings(live, place_names(self.name, details, "new", tag), old, must=False)
         return self._sql(lines, looked, "swap the databases back", changes="databases")
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        kept = ", ".join(literal(name) for name in place_names(details, "old", tag).values())
-        sql = (
-            "SELECT format('DROP DATABASE IF EXISTS %I', datname) FROM pg_database "
-            f"WHERE datname LIKE '{_OWN}old\\_%' AND datname NOT IN ({kept}) \\gexec"
+        kept = tuple(place_names(self.name, details, "old", tag).values())
+        return self._sql(
+            [dropping(self.name, "old", kept)],
+            looked,
+            "remove what earlier restores kept",
+            changes="databases",
         )
-        return self._sql([sql], looked, "remove what earlier restores kept", changes="databases")
 
     def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        names = place_names(details, "new", tag).values()
+        names = place_names(self.name, details, "new", tag).values()
         return self._sql(
             [f"DROP DATABASE IF EXISTS {identifier(name)};" for name in names],
             looked,
@@ -212,6 +240,9 @@ class Postgres:
         """What each script in the container begins with. Its own environment says how to log in; no password leaves it."""
         user = quote(self.user) if self.user else '"${POSTGRES_USER:-postgres}"'
         return (
+            # Limits of a role or a database are for the application: a count or a restore takes the time it takes.
+            "export PGOPTIONS='-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 "
+            "-c default_transaction_read_only=off'; "
             f"export PGUSER={user}; "
             '[ -z "$POSTGRES_PASSWORD_FILE" ] || POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE"); '
             'export PGPASSWORD="$POSTGRES_PASSWORD"; unset PGDATABASE PGHOST PGPORT; '
@@ -219,7 +250,9 @@ class Postgres:
 
     def _roles(self, looked: Looked, packing: Packing, mark: str) -> Stream:
         where = chosen(packing, engine=False, server=looked.server)
-        script = f"{self._entry()} exec pg_dumpall --globals-only -l postgres"
+        script = (
+            f"{self._entry()} pg_dumpall --globals-only -l template1 && {_PSQL} -d template1 -c {quote(_SET)}"
+        )
         return self._stream(ROLES, "roles.sql", script, where, looked, packing, mark)
 
     def _database(self, name: str, looked: Looked, packing: Packing, mark: str) -> Stream:

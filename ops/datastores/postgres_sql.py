@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["creation", "identifier", "literal", "missing_roles", "place_names", "renamings"]
+__all__ = [
+    "creation",
+    "dropping",
+    "identifier",
+    "is_place",
+    "literal",
+    "missing_roles",
+    "place_names",
+    "renamings",
+    "setting",
+]
 
 # Settings whose values are lists that PostgreSQL stores quoted already (pg_dump: variable_is_guc_list_quote).
 _LISTS = (
@@ -30,9 +41,36 @@ def literal(text: str) -> str:
     return f" E'{escaped}'".replace("\\", "\\\\") if "\\" in text else f"'{escaped}'"
 
 
-def place_names(details: Mapping[str, Any], word: str, tag: str) -> dict[str, str]:
+def place_names(store: str, details: Mapping[str, Any], word: str, tag: str) -> dict[str, str]:
     """Return, for each database of a backup, the name of the one beside it; names are cut at 63 bytes, so it is a number."""
-    return {name: f"ops_{word}_{tag}_{number}" for number, name in enumerate(sorted(details["databases"]))}
+    key = _key(store)
+    return {
+        name: f"ops_{word}_{tag}_{key}_{number}" for number, name in enumerate(sorted(details["databases"]))
+    }
+
+
+def is_place(name: str) -> bool:
+    """Return whether a database is one that a restore made or kept."""
+    return re.fullmatch(_place("(new|old)", "[0-9a-f]{6}"), name) is not None
+
+
+def dropping(store: str, word: str, but: Sequence[str]) -> str:
+    """Return the statement that drops a datastore's places of a kind, `but` for some."""
+    kept = f" AND datname NOT IN ({', '.join(map(literal, but))})" if but else ""
+    return (
+        "SELECT format('DROP DATABASE IF EXISTS %I', datname) FROM pg_database "
+        f"WHERE datname ~ {literal(f'^{_place(word, _key(store))}$')}{kept} \\gexec"
+    )
+
+
+def _place(word: str, key: str) -> str:
+    """Return the pattern of the names of places: nothing that a person made may match."""
+    return f"ops_{word}_[0-9]{{8}}t[0-9]{{6}}z[0-9a-f]{{4}}_{key}_[0-9]+"
+
+
+def _key(store: str) -> str:
+    """Two datastores may be on one server."""
+    return hashlib.sha256(store.encode()).hexdigest()[:6]
 
 
 def creation(name: str, like: Mapping[str, Any]) -> list[str]:
@@ -57,15 +95,23 @@ def creation(name: str, like: Mapping[str, Any]) -> list[str]:
             to = "PUBLIC" if role is None else identifier(role)
             option = " WITH GRANT OPTION" if grantable else ""
             made.append(f"GRANT {privilege} ON DATABASE {identifier(name)} TO {to}{option};")
-    for role, settings in like["settings"] or ():
-        where = f"ROLE {identifier(role)} IN DATABASE" if role is not None else "DATABASE"
-        for setting in settings:
-            key, _, value = setting.partition("=")
-            written = value if key.lower() in _LISTS else literal(value)
-            made.append(
-                f"ALTER {where} {identifier(name)} SET {identifier(key)} TO {written or literal('')};"
-            )
     return made
+
+
+def setting(name: str, role: str | None, settings: Sequence[str]) -> list[str]:
+    """Return the statements that give a database, or a role in it, its settings (`name=value` each)."""
+    where = f"ROLE {identifier(role)} IN DATABASE" if role is not None else "DATABASE"
+    made = []
+    for text in settings:
+        key, _, value = text.partition("=")
+        written = value if key.lower() in _LISTS else literal(value)
+        made.append(f"ALTER {where} {identifier(name)} SET {_dotted(key)} TO {written or literal('')};")
+    return made
+
+
+def _dotted(key: str) -> str:
+    """Return a setting's name: `app.jwt` is two words to SQL."""
+    return ".".join(identifier(part) for part in key.split("."))
 
 
 def missing_roles(dumped: str, there: Sequence[str]) -> list[str]:
@@ -95,25 +141,30 @@ def renamings(
     everybody in again. Where a database of `back` is not there, nothing is done with any of them, and it is a failure if it `must`.
     """
     wanted = ", ".join(literal(name) for name in back.values())
-    lines = [
+    failure = [
+        *(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;" for name in live.values()),
+        "\\set ON_ERROR_STOP on",
+    ]
+    # From here on nothing may end psql with the databases shut: each way out lets everybody in again.
+    lines = ["\\set ON_ERROR_STOP off"]
+    lines += [
         f"SELECT count(*) = {len(back)} AS there FROM pg_database WHERE datname IN ({wanted}) \\gset",
         "\\if :there",
     ]
-    present = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = {name}) AS live \\gset"
-    for name in live.values():
+    for number, (key, name) in enumerate(live.items()):
         lines += [
-            present.format(name=literal(name)),
-            "\\if :live",
+            f"SELECT EXISTS (SELECT FROM pg_database WHERE datname = {literal(name)}) AS live{number} \\gset",
+            f"\\if :live{number}",
             f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false;",
+            "\\else",  # what is not there is an empty one, or the way back could not be told from one already gone
+            f"CREATE DATABASE {identifier(away[key])} ALLOW_CONNECTIONS false;",
             "\\endif",
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {literal(name)} \\g /dev/null",
         ]
-    # What fails in the transaction takes all of it back; then everybody may come in again, and the failure is told.
-    lines += ["\\set ON_ERROR_STOP off", "BEGIN;"]
-    for key, name in live.items():
+    lines.append("BEGIN;")
+    for number, (key, name) in enumerate(live.items()):
         lines += [
-            present.format(name=literal(name)),
-            "\\if :live",
+            f"\\if :live{number}",
             f"ALTER DATABASE {identifier(name)} RENAME TO {identifier(away[key])};",
             "\\endif",
             f"ALTER DATABASE {identifier(back[key])} RENAME TO {identifier(name)};",
@@ -123,11 +174,22 @@ def renamings(
         "COMMIT;",
         f"SELECT count(*) > 0 AS failed FROM pg_database WHERE datname IN ({wanted}) \\gset",
         "\\if :failed",
-        *(f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true;" for name in live.values()),
-        "\\set ON_ERROR_STOP on",
+        *(
+            line
+            for number, key in enumerate(live)
+            for line in (
+                f"\\if :live{number}",
+                "\\else",
+                f"DROP DATABASE IF EXISTS {identifier(away[key])};",
+                "\\endif",
+            )
+        ),
+        *failure,
         _raise("the databases keep their names"),
         "\\endif",
-        *(("\\else", _raise("there is nothing to swap with")) if must else ()),
+        "\\else",
+        *failure,
+        *((_raise("there is nothing to swap with"),) if must else ()),
         "\\endif",
     ]
     return lines

@@ -20,7 +20,7 @@ from ops.hosts import Cancelled, Host
 from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
 from ops.runs.acquiring import take_lock
-from ops.runs.during import during
+from ops.runs.during import enter
 from ops.runs.ending import finish
 from ops.runs.interruption import Interruption
 from ops.runs.lease import leased
@@ -74,16 +74,17 @@ def restore(
     it had been swapped and is back, NeedsPerson where that failed, Interrupted on a signal before the swap.
     """
     with running(settings, "restore", hosts, state_host, reporter, interruption) as run, _ending(run):
-        with during(run, Phase.CHECK):
-            places = _places(run, manifest, only)
-            for place in places.values():
-                _check_version(place)
-            _check(run, storage, places)
-        with during(run, Phase.LOCK):
-            _lock(run, manifest, wait)
+        enter(run, Phase.CHECK)
+        places = _places(run, manifest, only)
+        for place in places.values():
+            _check_version(place)
+        _check(run, storage, places)
+        enter(run, Phase.LOCK)
+        _lock(run, wait)
         with _alone(run, places, wait):
             counts = _beside(run, storage, places, identities)
-            with during(run, Phase.SWITCH), run.interruption.deferred():
+            enter(run, Phase.SWITCH)
+            with run.interruption.deferred():
                 _swap(run, manifest, places)
                 _forget(run, places)
         targets = {name: Target("datastore", "changed", release=manifest.id) for name in places}
@@ -104,35 +105,32 @@ def undo(
     Raises UsageError where there is nothing to undo, Locked, Unreachable, and NeedsPerson where a swap fails.
     """
     with running(settings, "restore.undo", hosts, state_host, reporter, interruption) as run, _ending(run):
-        with during(run, Phase.CHECK):
-            record = _record(run)
-            stores = configured(settings, run.layout, tuple(record["datastores"]))
-            looked = look(stores, run.reach)
-            places = {
-                name: _Place(stores[name], Saved(**saved), looked[name], record["tag"])
-                for name, saved in record["datastores"].items()
-            }
-        with during(run, Phase.LOCK):
-            _lock(run, None, wait)
-        with (
-            _alone(run, places, wait),
-            during(run, Phase.SWITCH),
-            run.interruption.deferred(),
-        ):
-            for name, place in places.items():
-                host = run.hosts[place.store.server]
-                try:
-                    _must(run, host, place.command(place.store.swap_back))
-                except OpsError as error:
-                    raise NeedsPerson(
-                        f"{name}: {error}", left_behind="datastores behind it stay as restored"
-                    ) from error
-                _must(run, host, place.command(place.store.discard))
-            _must(
-                run,
-                run.state,
-                Command(f"rm -f {quote(_record_path(run))}", changes="the record of the restore"),
-            )
+        enter(run, Phase.CHECK)
+        record = _record(run)
+        stores = configured(settings, run.layout, tuple(record["datastores"]))
+        looked = look(stores, run.reach)
+        places = {
+            name: _Place(stores[name], Saved(**saved), looked[name], record["tag"])
+            for name, saved in record["datastores"].items()
+        }
+        enter(run, Phase.LOCK)
+        _lock(run, wait)
+        with _alone(run, places, wait):
+            enter(run, Phase.SWITCH)
+            with run.interruption.deferred():
+                for name, place in places.items():
+                    try:
+                        _must(run, run.hosts[place.store.server], place.command(place.store.swap_back))
+                    except (OpsError, Cancelled) as error:
+                        raise _half_way(run, name, place, error) from error
+                _must(
+                    run,
+                    run.state,
+                    Command(f"rm -f {quote(_record_path(run))}", changes="the record of the restore"),
+                )
+                for name, place in places.items():
+                    if (left := _discarded(run, name, place)) is not None:
+                        run.warn(left)
         return run.outcome(
             {name: Target("datastore", "rolled_back", release=record["backup"]) for name in places}
         )
@@ -192,11 +190,10 @@ def _check(run: Run, storage: Storage, places: Mapping[str, _Place]) -> None:
     for name, place in places.items():
         run.reporter.step(place.store.server, f"check {name} in {storage.shown}")
         for part in place.saved.parts:
-            run.interruption.cancellation.check()
-            check_part(storage, part)
+            check_part(storage, part, run.interruption.cancellation.check)
 
 
-def _lock(run: Run, manifest: Manifest | None, wait: float) -> None:
+def _lock(run: Run, wait: float) -> None:
     def token(host: Host) -> int:
         text = host.run(
             Command(f"cat {quote(run.layout.fence)} 2>/dev/null || true", title="which run is known here")
@@ -205,19 +202,18 @@ def _lock(run: Run, manifest: Manifest | None, wait: float) -> None:
         return int(first) if first.isdigit() else 0
 
     floor = max(together(each(run.reach, token)).values())
-    backup = manifest.id if manifest else None
-    take_lock(
-        run,
-        Holder(run.run_id, run.action, operator(), run.started_at, version=backup),
-        floor=floor,
-        take_over=None,
-        wait=wait,
-    )
+    holder = Holder(run.run_id, run.action, operator(), run.started_at)
+    take_lock(run, holder, floor=floor, take_over=None, wait=wait)
 
 
 def _alone(run: Run, places: Mapping[str, _Place], wait: float) -> AbstractContextManager[None]:
     """No backup is taken of what is being restored."""
     lock = run.settings.config.lock
+
+    def lost() -> None:
+        run.overtaken = True
+        run.interruption.stop()
+
     return leased(
         {place.store.server: run.reach[place.store.server] for place in places.values()},
         run.layout,
@@ -226,7 +222,7 @@ def _alone(run: Run, places: Mapping[str, _Place], wait: float) -> AbstractConte
         heartbeat=lock.heartbeat,
         wait=wait,
         cancellation=run.interruption.cancellation,
-        lost=run.interruption.stop,
+        lost=lost,
         say=run.warn,
     )
 
@@ -239,9 +235,12 @@ def _beside(
     try:
         for name, place in places.items():
             store, host = place.store, run.hosts[place.store.server]
-            _must(run, host, place.command(store.beside))
             parts = {part.name: part for part in place.saved.parts}
-            for incoming in store.incoming(place.saved.details, place.looked, place.tag):
+            coming = store.incoming(place.saved.details, place.looked, place.tag)
+            for incoming in (one for one in coming if one.first):
+                _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
+            _must(run, host, place.command(store.beside))
+            for incoming in (one for one in coming if not one.first):
                 _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
             found = store.counted(_must(run, host, place.command(store.count)))
             _compare(name, place.saved.counts, found)
@@ -329,6 +328,8 @@ def _swap(run: Run, manifest: Manifest, places: Mapping[str, _Place]) -> None:
         run.reporter.step(host.name, f"swap {name}")
         try:
             _must(run, host, place.command(place.store.swap))
+        except Cancelled as error:  # a second signal: it leaves at once
+            raise _half_way(run, name, place, error) from error
         except OpsError as error:
             told = _taken_back(run, [*swapped, (name, place)], name, error)
             if isinstance(told, RolledBack):
@@ -340,11 +341,20 @@ def _swap(run: Run, manifest: Manifest, places: Mapping[str, _Place]) -> None:
         swapped.append((name, place))
 
 
+def _half_way(run: Run, name: str, place: _Place, error: Exception) -> NeedsPerson:
+    return NeedsPerson(
+        f"{name}: {error or 'interrupted'}",
+        target=place.store.server,
+        left_behind="datastores before it are swapped, those behind it are not, and this one may stand between the two",
+        next_step=f"inv restore.undo {run.settings.options}",
+    )
+
+
 def _forget(run: Run, places: Mapping[str, _Place]) -> None:
     for name, place in places.items():
         try:
             _must(run, run.hosts[place.store.server], place.command(place.store.forget))
-        except OpsError as error:
+        except (OpsError, Cancelled) as error:
             run.warn(f"{name}: what earlier restores kept is still there: {error}")
 
 

@@ -49,8 +49,9 @@ def leased(
     try:
         deadline = time.monotonic() + wait
         for name in sorted(hosts):  # in one order, so that two runs that wait never wait for each other
-            _claim(hosts[name], layout, holder, stale_after, deadline, cancellation, say)
+            # Before it is claimed: an interrupt may come behind the claim. What is not ours is not given back.
             held.append(hosts[name].with_cancellation(Cancellation()))
+            _claim(hosts[name], layout, holder, stale_after, deadline, cancellation, say)
         beating.start()
         yield
     finally:

@@ -4,9 +4,18 @@ import json
 
 import pytest
 
-from ops.datastores.base import Looked, Packing
+from ops.datastores.base import Packing
 from ops.datastores.postgres import Postgres
-from ops.datastores.postgres_sql import creation, identifier, literal, missing_roles, place_names, renamings
+from ops.datastores.postgres_sql import (
+    creation,
+    identifier,
+    is_place,
+    literal,
+    missing_roles,
+    place_names,
+    renamings,
+    setting,
+)
 from ops.errors import ConfigError
 
 DUMPED = '''\
@@ -32,7 +41,7 @@ ROW = {
     "datctype": "C.UTF-8",
     "datconnlimit": -1,
     "acl": None,
-    "settings": None,
+    "datallowconn": True,
 }
 
 
@@ -76,19 +85,23 @@ def test_its_locale_and_limit_are_those_it_had(row, said):
     assert said in creation("new", {**ROW, **row})[0]
 
 
-def test_its_rights_and_settings_come_back():
-    row = {
-        **ROW,
-        "acl": [["CONNECT", None, False], ["CREATE", "app", True]],
-        "settings": [[None, ["work_mem=64MB", 'search_path="$user", public']], ["app", ["lock_timeout=5s"]]],
-    }
+def test_its_rights_come_back():
+    row = {**ROW, "acl": [["CONNECT", None, False], ["CREATE", "app", True]]}
     assert creation("new", row)[1:] == [
         'REVOKE ALL ON DATABASE "new" FROM PUBLIC;',
         'GRANT CONNECT ON DATABASE "new" TO PUBLIC;',
         'GRANT CREATE ON DATABASE "new" TO "app" WITH GRANT OPTION;',
+    ]
+
+
+def test_its_settings_come_back():
+    assert setting("new", None, ["work_mem=64MB", 'search_path="$user", public', "app.jwt=a=b"]) == [
         'ALTER DATABASE "new" SET "work_mem" TO \'64MB\';',
         'ALTER DATABASE "new" SET "search_path" TO "$user", public;',
-        'ALTER ROLE "app" IN DATABASE "new" SET "lock_timeout" TO \'5s\';',
+        'ALTER DATABASE "new" SET "app"."jwt" TO \'a=b\';',
+    ]
+    assert setting("new", "app", ["lock_timeout=5s"]) == [
+        'ALTER ROLE "app" IN DATABASE "new" SET "lock_timeout" TO \'5s\';'
     ]
 
 
@@ -103,9 +116,23 @@ def test_names_are_quoted():
     assert identifier('my "db"') == '"my ""db"""'
 
 
+TAG = "20260101t000000z0001"
+
+
 def test_places_beside_fit_into_a_name_whatever_the_database_is_called():
-    names = place_names({"databases": {"ü" * 31: {}, "a": {}}}, "new", "20260101t000000z0001")
-    assert names == {"a": "ops_new_20260101t000000z0001_0", "ü" * 31: "ops_new_20260101t000000z0001_1"}
+    names = place_names("db", {"databases": {"ü" * 31: {}, "a": {}}}, "new", TAG)
+    assert list(names) == ["a", "ü" * 31]
+    assert all(is_place(name) and len(name) < 64 for name in names.values())
+
+
+def test_places_of_two_datastores_on_one_server_are_apart():
+    one, two = (place_names(store, {"databases": {"a": {}}}, "new", TAG)["a"] for store in ("one", "two"))
+    assert one != two
+
+
+@pytest.mark.parametrize("name", ["ops_old_crm", "ops-new_shop", "ops_new_1", f"ops_new_{TAG}_abcdef_1x"])
+def test_databases_of_a_person_are_no_places(name):
+    assert not is_place(name)
 
 
 def test_databases_are_renamed_in_one_transaction():
@@ -120,32 +147,39 @@ def test_databases_are_renamed_in_one_transaction():
     assert not any("RENAME" in line for line in [*lines[:begun], *lines[ended:]])
 
 
-def looked(*names, engine=True):
-    rows = json.dumps([{**ROW, "datname": name} for name in names])
-    facts = {"container": "c0ffee", "databases": rows, "roles": "[]"}
-    return Looked({"postgres": "17.2"}, engine=engine, server=True, facts=facts)
+def looked(*names, engine=True, store=None, closed=()):
+    rows = [{**ROW, "datname": name, "datallowconn": name not in closed} for name in names]
+    said = {"tool": "pg_dump (PostgreSQL) 17.2 (Debian 1)", "server": "17.2 (Debian)", "container": "c0ffee"}
+    said |= {"databases": json.dumps(rows), "roles": "[]", "zstd": "yes"} | (
+        {"engine": "zstd"} if engine else {}
+    )
+    return (store or STORE).read("".join(f"{key}\t{value}\n" for key, value in said.items()))
 
 
-STORE = Postgres("shop-production", "postgres", "db1")
+STORE = Postgres("db", "shop-production", "postgres", "db1")
 
 
 def test_all_databases_are_dumped_but_those_that_a_restore_keeps():
-    streams = STORE.streams(looked("shop", "ops_old_1_0", "a b"), Packing(), "run")
+    streams = STORE.streams(looked("shop", "ops_old_20260101t000000z0001_abcdef_0", "a b"), Packing(), "run")
     assert [(stream.part, stream.ending) for stream in streams] == [
-        ("roles", "roles.sql.zst"),
+        ("", "roles.sql.zst"),
         ("shop", "shop.dump"),
         ("a b", "a%20b.dump"),
     ]
 
 
 def test_databases_that_are_named_are_dumped_alone():
-    store = Postgres("shop-production", "postgres", "db1", databases=("shop",))
-    assert [stream.part for stream in store.streams(looked("shop", "other"), Packing(), "run")] == [
-        "roles",
-        "shop",
-    ]
+    store = Postgres("db", "shop-production", "postgres", "db1", databases=("shop",))
+    found = store.streams(looked("shop", "other", store=store), Packing(), "run")
+    assert [stream.part for stream in found] == ["", "shop"]
     with pytest.raises(ConfigError, match="no database 'shop'"):
-        store.streams(looked("other"), Packing(), "run")
+        store.streams(looked("other", store=store), Packing(), "run")
+
+
+def test_a_database_that_lets_nobody_in_is_told():
+    found = looked("shop", "shut", closed=("shut",))
+    assert list(STORE.details_of(found)["databases"]) == ["shop"]
+    assert "'shut' lets nobody connect" in found.warnings[0]
 
 
 @pytest.mark.parametrize(

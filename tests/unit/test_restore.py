@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pyrage
 import pytest
@@ -9,7 +10,7 @@ from backed import Stack
 
 from ops.archive.manifest import Damaged
 from ops.datastores.files import Files
-from ops.errors import FailedUnchanged, Locked, NeedsPerson, RolledBack, UsageError
+from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
 from ops.storage.base import StorageFailed
 
 
@@ -99,7 +100,7 @@ def test_what_the_globs_do_not_take_stays(stack):
     damage(stack)
     (stack.uploads / "photo.jpg").write_text("kept")
     shop.restore("latest")
-    assert sorted(tree(stack.uploads)) == ["a.txt", "photo.jpg"]
+    assert sorted(tree(stack.uploads)) == ["a.txt", "it's ü", "photo.jpg"]
     assert (stack.uploads / "a.txt").read_text() == "first"
     assert stack.uploads.stat().st_mode & 0o777 == 0o755
 
@@ -144,6 +145,44 @@ def test_it_works_where_the_folder_is_gone_but_for_its_name(stack):
     shop.backup.full()
     for path in sorted(stack.uploads.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
+    shop.restore("latest")
+    assert tree(stack.uploads) == before
+
+
+def test_a_folder_that_is_a_link_is_followed(stack):
+    elsewhere = stack.uploads.parent / "elsewhere"
+    stack.uploads.rename(elsewhere)
+    stack.uploads.symlink_to(elsewhere)
+    shop = stack.environment()
+    before = tree(elsewhere)
+    shop.backup.full()
+    damage(stack)
+    damaged = tree(elsewhere)
+    shop.restore("latest")
+    assert tree(elsewhere) == before
+    assert stack.uploads.is_symlink()
+    shop.undo_restore()
+    assert tree(elsewhere) == damaged
+
+
+def test_it_works_where_the_folder_was_never_made(stack):
+    shop = stack.environment()
+    before = tree(stack.uploads)
+    shop.backup.full()
+    shutil.rmtree(stack.uploads)
+    shop.restore("latest")
+    assert tree(stack.uploads) == before
+
+
+def test_folders_come_back_with_their_modes_also_where_globs_take_their_files_alone(stack):
+    stack.toml += 'include = ["it*/*"]\n'
+    (stack.uploads / "it's ü").chmod(0o707)
+    (stack.uploads / "empty").mkdir(mode=0o750)
+    shop = stack.environment()
+    before = tree(stack.uploads)
+    shop.backup.full()
+    shutil.rmtree(stack.uploads / "it's ü")
+    (stack.uploads / "empty").rmdir()
     shop.restore("latest")
     assert tree(stack.uploads) == before
 
@@ -267,6 +306,28 @@ class TestSwapping:
         assert tree(stack.uploads) == before
         assert beside(stack) == []
         assert stack.journal[-1].event == "rolled_back"
+
+    @pytest.mark.parametrize("last", range(1, 9))
+    def test_one_that_is_killed_at_any_step_is_undone_whole(self, stack, shop, tmp_path, monkeypatch, last):
+        before = tree(stack.uploads)
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        calls = tmp_path / "calls"
+        for name in ("mv", "chmod", "chown"):  # the swap's shell dies with the tool that is called then
+            (tools / name).write_text(
+                f'#!/bin/sh\ncase "$*" in *uploads.ops-*) echo >> {calls};; esac\n'
+                f'[ ! -e {tmp_path}/on ] || [ "$(wc -l < {calls})" -lt {last} ] || {{ kill -9 $PPID; exit 1; }}\n'
+                f'exec /bin/{name} "$@"\n'
+            )
+            (tools / name).chmod(0o755)
+        (tmp_path / "on").touch()
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        with pytest.raises(OpsError):
+            shop.restore("latest")
+        (tmp_path / "on").unlink()
+        if (stack.root / "restored.json").exists() and tree(stack.uploads) != before:
+            shop.undo_restore()
+        assert tree(stack.uploads) == before
 
     def test_one_that_cannot_be_taken_back_needs_a_person(self, stack, shop, monkeypatch):
         from ops.commands import Command
