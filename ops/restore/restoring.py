@@ -82,11 +82,19 @@ def restore(
         enter(run, Phase.LOCK)
         _lock(run, wait)
         with _alone(run, places, wait):
-            counts = _beside(run, storage, places, identities)
-            enter(run, Phase.SWITCH)
-            with run.interruption.deferred():
-                _swap(run, manifest, places)
-                _forget(run, places)
+            known = _known(run)
+            _remember(run, manifest, places, known)
+            try:
+                counts = _beside(run, storage, places, identities)
+                enter(run, Phase.SWITCH)
+                with run.interruption.deferred():
+                    _swap(run, places)
+                    _forget(run, manifest, places)
+            except NeedsPerson:
+                raise  # an undo needs the record
+            except BaseException:
+                _put_back(run, known)
+                raise
         targets = {name: Target("datastore", "changed", release=manifest.id) for name in places}
         return Restored(run.outcome(targets), manifest.id, counts)
 
@@ -123,11 +131,7 @@ def undo(
                         _must(run, run.hosts[place.store.server], place.command(place.store.swap_back))
                     except (OpsError, Cancelled) as error:
                         raise _half_way(run, name, place, error) from error
-                _must(
-                    run,
-                    run.state,
-                    Command(f"rm -f {quote(_record_path(run))}", changes="the record of the restore"),
-                )
+                _put_back(run, record["earlier"])
                 for name, place in places.items():
                     if (left := _discarded(run, name, place)) is not None:
                         run.warn(left)
@@ -313,15 +317,8 @@ def _compare(
                 )
 
 
-def _swap(run: Run, manifest: Manifest, places: Mapping[str, _Place]) -> None:
+def _swap(run: Run, places: Mapping[str, _Place]) -> None:
     """Swap all, or none: what was swapped before a failure goes back."""
-    known = _known(run)
-    try:
-        _remember(run, manifest, places)
-    except OpsError:
-        for name, place in places.items():
-            _discarded(run, name, place)
-        raise
     swapped: list[tuple[str, _Place]] = []
     for name, place in places.items():
         host = run.hosts[place.store.server]
@@ -335,8 +332,6 @@ def _swap(run: Run, manifest: Manifest, places: Mapping[str, _Place]) -> None:
             if isinstance(told, RolledBack):
                 for other, left in places.items():
                     _discarded(run, other, left)
-                # The restore before this one can be undone as before.
-                run.state.put(known.encode(), _record_path(run), mode=0o600)
             raise told from error
         swapped.append((name, place))
 
@@ -350,12 +345,17 @@ def _half_way(run: Run, name: str, place: _Place, error: Exception) -> NeedsPers
     )
 
 
-def _forget(run: Run, places: Mapping[str, _Place]) -> None:
+def _forget(run: Run, manifest: Manifest, places: Mapping[str, _Place]) -> None:
+    """The restore is done: what those before it kept goes, and so does their record."""
     for name, place in places.items():
         try:
             _must(run, run.hosts[place.store.server], place.command(place.store.forget))
         except (OpsError, Cancelled) as error:
             run.warn(f"{name}: what earlier restores kept is still there: {error}")
+    try:
+        _remember(run, manifest, places, "")
+    except (OpsError, Cancelled) as error:
+        run.warn(f"{run.state_host}: {_record_path(run)} still names the restore before: {error}")
 
 
 def _taken_back(run: Run, swapped: list[tuple[str, _Place]], name: str, error: OpsError) -> OpsError:
@@ -372,8 +372,11 @@ def _taken_back(run: Run, swapped: list[tuple[str, _Place]], name: str, error: O
     return RolledBack(f"{name} could not be swapped: {error}; everything is as it was")
 
 
-def _remember(run: Run, manifest: Manifest, places: Mapping[str, _Place]) -> None:
-    """Write down what `undo` needs, before anything is swapped."""
+def _remember(run: Run, manifest: Manifest, places: Mapping[str, _Place], earlier: str) -> None:
+    """Write down what `undo` needs, before anything is made.
+
+    `earlier` is the record of the restore before, which stays the one to undo unless this one comes to its swap.
+    """
     datastores = {
         name: {
             "kind": place.saved.kind,
@@ -386,8 +389,22 @@ def _remember(run: Run, manifest: Manifest, places: Mapping[str, _Place]) -> Non
         for name, place in places.items()
     }
     tag = next(iter(places.values())).tag
-    record = {"backup": manifest.id, "tag": tag, "datastores": datastores}
+    record = {"backup": manifest.id, "tag": tag, "datastores": datastores, "earlier": earlier}
     run.state.put(json.dumps(record).encode(), _record_path(run), mode=0o600)
+
+
+def _put_back(run: Run, known: str) -> None:
+    """Let the record of the restore before be the one to undo again."""
+    host = run.with_cancellation(run.interruption.fresh())[run.state_host]
+    try:
+        if known.strip():
+            host.put(known.encode(), _record_path(run), mode=0o600)
+        else:
+            _must(
+                run, host, Command(f"rm -f {quote(_record_path(run))}", changes="the record of the restore")
+            )
+    except (OpsError, Cancelled) as error:
+        run.warn(f"{run.state_host}: {_record_path(run)} tells of a restore that never was: {error}")
 
 
 def _known(run: Run) -> str:

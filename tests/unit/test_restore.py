@@ -11,6 +11,7 @@ from backed import Stack
 from ops.archive.manifest import Damaged
 from ops.datastores.files import Files
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
+from ops.restore import restoring
 from ops.storage.base import StorageFailed
 
 
@@ -269,8 +270,6 @@ class TestRefused:
         assert not (stack.root / "locks" / "change").exists()
 
     def test_a_storage_that_breaks_while_it_is_restored(self, stack, shop, monkeypatch):
-        import ops.restore.restoring as restoring
-
         def breaks(*arguments):
             yield b""
             raise StorageFailed("gone")
@@ -328,6 +327,26 @@ class TestSwapping:
         if (stack.root / "restored.json").exists() and tree(stack.uploads) != before:
             shop.undo_restore()
         assert tree(stack.uploads) == before
+
+    def test_one_that_dies_before_it_leaves_the_one_before_to_be_undone(self, stack, shop, monkeypatch):
+        shop.restore("latest")
+        record = (stack.root / "restored.json").read_text()
+        (stack.uploads / "a.txt").write_text("since the first restore")
+        before = tree(stack.uploads)
+        remember = restoring._remember
+
+        def dies(run, *arguments):
+            remember(run, *arguments)
+            raise NeedsPerson("killed")  # leaves the record behind, as a kill does
+
+        with monkeypatch.context() as patched:
+            patched.setattr(restoring, "_remember", dies)
+            with pytest.raises(NeedsPerson):
+                shop.restore("latest")
+        assert (stack.root / "restored.json").read_text() != record
+        shop.undo_restore()
+        assert tree(stack.uploads) == before
+        assert (stack.root / "restored.json").read_text() == record
 
     def test_one_that_cannot_be_taken_back_needs_a_person(self, stack, shop, monkeypatch):
         from ops.commands import Command
