@@ -116,7 +116,7 @@ class Environment:
         """Swap back what the last restore brought; raises UsageError where there is none to undo."""
         interruption = Interruption()
         with self.hosts(interruption.cancellation, (), state_host) as hosts:
-            from ops.restore.restoring import undo
+            from ops.restore.undoing import undo
 
             state = state_host_of(self.settings, state_host)
             return undo(self.settings, hosts, state, reporter or Silent(), interruption, wait=wait)

@@ -11,7 +11,7 @@ from backed import Stack
 from ops.archive.manifest import Damaged
 from ops.datastores.files import Files
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
-from ops.restore import restoring
+from ops.restore import filling, restoring
 from ops.storage.base import StorageFailed
 
 
@@ -274,7 +274,7 @@ class TestRefused:
             yield b""
             raise StorageFailed("gone")
 
-        monkeypatch.setattr(restoring, "opened", breaks)
+        monkeypatch.setattr(filling, "opened", breaks)
         with pytest.raises(StorageFailed, match="gone"):
             shop.restore("latest")
 
@@ -333,14 +333,14 @@ class TestSwapping:
         record = (stack.root / "restored.json").read_text()
         (stack.uploads / "a.txt").write_text("since the first restore")
         before = tree(stack.uploads)
-        remember = restoring._remember
+        remember = restoring.remember
 
         def dies(run, *arguments):
             remember(run, *arguments)
             raise NeedsPerson("killed")  # leaves the record behind, as a kill does
 
         with monkeypatch.context() as patched:
-            patched.setattr(restoring, "_remember", dies)
+            patched.setattr(restoring, "remember", dies)
             with pytest.raises(NeedsPerson):
                 shop.restore("latest")
         assert (stack.root / "restored.json").read_text() != record

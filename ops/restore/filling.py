@@ -1,0 +1,102 @@
+"""A backup is checked, and streamed to the places beside what is live, and counted there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ops.archive.manifest import Damaged, Part
+from ops.archive.reading import Identity, check_part, opened, unpacked
+from ops.commands import Command
+from ops.datastores.base import Incoming
+from ops.errors import FailedUnchanged, OpsError
+from ops.hosts import Host
+from ops.restore.places import Place, discarded, must
+from ops.runs.run import Run
+from ops.storage.base import Storage
+
+__all__ = ["beside", "check_all"]
+
+
+def check_all(run: Run, storage: Storage, places: Mapping[str, Place]) -> None:
+    """Read everything once before anything is touched: what is damaged is found now, or never restored."""
+    for name, place in places.items():
+        run.reporter.step(place.store.server, f"check {name} in {storage.shown}")
+        for part in place.saved.parts:
+            check_part(storage, part, run.interruption.cancellation.check)
+
+
+def beside(
+    run: Run, storage: Storage, places: Mapping[str, Place], identities: Sequence[Identity]
+) -> dict[str, Mapping[str, Mapping[str, int]]]:
+    """Restore everything beside what is live, and count it; where that fails, what was made is removed."""
+    counts = {}
+    try:
+        for name, place in places.items():
+            store, host = place.store, run.hosts[place.store.server]
+            parts = {part.name: part for part in place.saved.parts}
+            coming = store.incoming(place.saved.details, place.looked, place.tag)
+            for incoming in (one for one in coming if one.first):
+                _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
+            must(run, host, place.command(store.beside))
+            for incoming in (one for one in coming if not one.first):
+                _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
+            found = store.counted(must(run, host, place.command(store.count)))
+            _compare(name, place.saved.counts, found)
+            counts[name] = found
+    except BaseException as error:
+        run.interruption.fresh()
+        left = [text for name, place in places.items() if (text := discarded(run, name, place))]
+        if isinstance(error, OpsError):
+            error.left_behind = "; ".join(left) or error.left_behind
+        raise
+    return counts
+
+
+def _feed(
+    run: Run,
+    storage: Storage,
+    host: Host,
+    part: Part,
+    incoming: Incoming,
+    place: Place,
+    identities: Sequence[Identity],
+) -> None:
+    chunks = opened(storage, part, identities)
+    if incoming.make is not None:
+        packed = part.compression == "zstd"
+        text = b"".join(unpacked(chunks) if packed else chunks).decode()
+        must(run, host, incoming.make(text))
+        return
+    command = incoming.command
+    assert command is not None
+    if part.compression == "zstd" and place.looked.server:
+        # Unpacked where it is wanted: fewer bytes travel.
+        command = _behind_zstd(command)
+    elif part.compression == "zstd":
+        chunks = unpacked(chunks)
+    run.reporter.step(host.name, command.shown)
+    run.log.write(f"$ {command.shown}", host.name)
+    result = host.stream_in(command, chunks)
+    if not result.ok:
+        raise FailedUnchanged(f"{command.shown}: {result.last_lines}", target=host.name)
+
+
+def _behind_zstd(command: Command) -> Command:
+    script = (
+        f"exec 8<&0; _ops_z=$( {{ {{ zstd -q -d -c <&8 || echo zstd >&9; }} | ( {command.script} ) >&2 || echo failed >&9; }} 9>&1 ); "
+        '[ -z "$_ops_z" ]'
+    )
+    return Command(script, changes=command.changes, timeout=command.timeout, title=command.title)
+
+
+def _compare(
+    name: str, saved: Mapping[str, Mapping[str, int]], found: Mapping[str, Mapping[str, int]]
+) -> None:
+    for part, rows in saved.items():
+        for what, count in rows.items():
+            now = found.get(part, {}).get(what)
+            if now != count:
+                raise Damaged(
+                    f"{name}: {part}: {what} came to {now if now is not None else 'nothing'}, and was {count} "
+                    "when the backup was taken; nothing was swapped"
+                )

@@ -1,0 +1,70 @@
+"""The record of the last restore on the state host: what an undo goes by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ops.archive.manifest import Manifest
+from ops.commands import Command, quote
+from ops.errors import OpsError, UsageError
+from ops.hosts import Cancelled
+from ops.restore.places import Place, must
+from ops.runs.run import Run
+
+__all__ = ["known", "put_back", "record", "record_path", "remember"]
+
+
+def remember(run: Run, manifest: Manifest, places: Mapping[str, Place], earlier: str) -> None:
+    """Write down what `undo` needs, before anything is made.
+
+    `earlier` is the record of the restore before, which stays the one to undo unless this one comes to its swap.
+    """
+    datastores = {
+        name: {
+            "kind": place.saved.kind,
+            "server": place.saved.server,
+            "versions": dict(place.saved.versions),
+            "parts": [],
+            "counts": {},
+            "details": place.saved.details,
+        }
+        for name, place in places.items()
+    }
+    tag = next(iter(places.values())).tag
+    record = {"backup": manifest.id, "tag": tag, "datastores": datastores, "earlier": earlier}
+    run.state.put(json.dumps(record).encode(), record_path(run), mode=0o600)
+
+
+def put_back(run: Run, known: str) -> None:
+    """Let the record of the restore before be the one to undo again."""
+    host = run.with_cancellation(run.interruption.fresh())[run.state_host]
+    try:
+        if known.strip():
+            host.put(known.encode(), record_path(run), mode=0o600)
+        else:
+            must(run, host, Command(f"rm -f {quote(record_path(run))}", changes="the record of the restore"))
+    except (OpsError, Cancelled) as error:
+        run.warn(f"{run.state_host}: {record_path(run)} tells of a restore that never was: {error}")
+
+
+def known(run: Run) -> str:
+    """Return the record as it stands, empty where there is none."""
+    path = quote(record_path(run))
+    command = Command(f"cat {path} 2>/dev/null || true", title="what was restored last")
+    return run.reach[run.state_host].run(command).stdout
+
+
+def record(run: Run) -> dict[str, Any]:
+    """Return the record, read. Raises UsageError where there is none."""
+    text = known(run)
+    if not text.strip():
+        raise UsageError("there is no restore to undo")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def record_path(run: Run) -> str:
+    """Return its path on the state host."""
+    return f"{run.layout.root}/restored.json"

@@ -1,0 +1,64 @@
+"""The way back from the last restore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ops.archive.manifest import Saved
+from ops.config import Settings
+from ops.datastores import configured
+from ops.datastores.looking import look
+from ops.errors import OpsError
+from ops.hosts import Cancelled, Host
+from ops.outcomes import Outcome, Target
+from ops.restore.places import Place, discarded, half_way, must
+from ops.restore.records import put_back, record
+from ops.restore.running import alone, ending, lock_stack
+from ops.runs.during import enter
+from ops.runs.interruption import Interruption
+from ops.runs.phases import Phase
+from ops.runs.reporting import Reporter
+from ops.runs.run import running
+
+__all__ = ["undo"]
+
+
+def undo(
+    settings: Settings,
+    hosts: Mapping[str, Host],
+    state_host: str,
+    reporter: Reporter,
+    interruption: Interruption,
+    *,
+    wait: float = 0.0,
+) -> Outcome:
+    """Swap back what the last restore brought, and return what came of it.
+
+    Raises UsageError where there is nothing to undo, Locked, Unreachable, and NeedsPerson where a swap fails.
+    """
+    with running(settings, "restore.undo", hosts, state_host, reporter, interruption) as run, ending(run):
+        enter(run, Phase.CHECK)
+        found = record(run)
+        stores = configured(settings, run.layout, tuple(found["datastores"]))
+        looked = look(stores, run.reach)
+        places = {
+            name: Place(stores[name], Saved(**saved), looked[name], found["tag"])
+            for name, saved in found["datastores"].items()
+        }
+        enter(run, Phase.LOCK)
+        lock_stack(run, wait)
+        with alone(run, places, wait):
+            enter(run, Phase.SWITCH)
+            with run.interruption.deferred():
+                for name, place in places.items():
+                    try:
+                        must(run, run.hosts[place.store.server], place.command(place.store.swap_back))
+                    except (OpsError, Cancelled) as error:
+                        raise half_way(run, name, place, error) from error
+                put_back(run, found["earlier"])
+                for name, place in places.items():
+                    if (left := discarded(run, name, place)) is not None:
+                        run.warn(left)
+        return run.outcome(
+            {name: Target("datastore", "rolled_back", release=found["backup"]) for name in places}
+        )
