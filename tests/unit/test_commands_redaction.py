@@ -6,7 +6,7 @@ import pickle
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ops.commands import Redactor, Secret
@@ -47,12 +47,16 @@ def test_what_is_left_of_a_base64_text_does_not_give_the_secret_away(before, aft
 
 @given(secret=SECRETS, spelling=st.sampled_from([quote, quote_plus, lambda text: quote(text, safe="")]))
 def test_a_secret_inside_a_url_is_replaced(secret, spelling):
+    frame = "https://user:@registry.test/v2/"
+    assume(hidden(secret, frame) == frame)  # "regist" would be masked there as well
     text = f"https://user:{spelling(secret)}@registry.test/v2/"
     assert hidden(secret, text) == "https://user:***@registry.test/v2/"
 
 
 @given(secret=SECRETS, ascii_only=st.booleans())
 def test_a_secret_inside_a_json_document_is_replaced(secret, ascii_only):
+    frame = '{"password": ""}'
+    assume(hidden(secret, frame) == frame)
     text = json.dumps({"password": secret}, ensure_ascii=ascii_only)
     assert hidden(secret, text) == '{"password": "***"}'
 

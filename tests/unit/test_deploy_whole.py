@@ -1,5 +1,6 @@
 """Whole deploys on stand-in servers: real shells and files, a `docker` that keeps what users would notice."""
 
+import itertools
 import json
 import stat
 
@@ -8,6 +9,7 @@ from standin.server import Session
 from standin.stack import Listener
 
 from ops.config import Version
+from ops.deploy import deploying
 from ops.deploy.deploying import plan
 from ops.hosts.readonly import ReadOnlyHost
 from ops.runs.interruption import Interruption
@@ -130,7 +132,15 @@ class TestNext:
         assert unharmed(pair)
         assert pair.web1.docker.of("nginx")[0].nginx.loaded["web"].servers == ("web",)
 
-    def test_releases_beyond_those_kept_go_with_their_images(self, single):
+    def test_releases_beyond_those_kept_go_with_their_images(self, single, monkeypatch):
+        seconds = (
+            itertools.count()
+        )  # a fast machine deploys several in one, and their ids would not tell which is newer
+
+        def release_id(version):
+            return f"20990101T0000{next(seconds):02}Z-{version}-0000"
+
+        monkeypatch.setattr(deploying, "new_release_id", release_id)
         for version in ("2", "3", "1", "2"):
             single.deploy(version, environment="staging")
         kept = single.releases("web1", "staging")
