@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 
 from ops.archive.manifest import NAME, VERIFIED, Damaged, Manifest, Verified
@@ -31,11 +31,15 @@ class Entry:
     @property
     def fault(self) -> str | None:
         """What is wrong with it, as far as the list and the last verification tell; None for a good one."""
-        if self.manifest is None:
-            return self.damage
-        if self.missing:
-            return f"{len(self.missing)} object(s) missing or cut off, such as {self.missing[0]}"
-        return self.verified.fault if self.verified is not None else None
+        return self.listed_fault or (self.verified.fault if self.verified is not None else None)
+
+    @property
+    def listed_fault(self) -> str | None:
+        """The same as far as the list alone tells: verify level 0."""
+        missing = self.missing
+        if missing:
+            return f"{len(missing)} object(s) missing or cut off, such as {missing[0]}"
+        return self.damage
 
     @property
     def id(self) -> str:
@@ -44,7 +48,7 @@ class Entry:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Keys that the manifest names and that are not there, or not in their size: verify level 0."""
+        """Keys that the manifest names and that are not there, or not in their size."""
         if self.manifest is None:
             return ()
         sizes = {item.key: item.size for item in self.items}
@@ -92,7 +96,7 @@ def catalog(storage: Storage, prefix: str, stack: str, environment: str) -> Cata
         or (entry.manifest.stack, entry.manifest.environment) == (stack, environment)
     )
     rest = (items for name, items in folders.items() if name not in complete)
-    return Catalog(tuple(sorted(ours, key=_age)), tuple(_flat(rest)))
+    return Catalog(tuple(sorted(ours, key=_age)), tuple(chain.from_iterable(rest)))
 
 
 def _age(entry: Entry) -> tuple[str, str, str]:
@@ -102,7 +106,3 @@ def _age(entry: Entry) -> tuple[str, str, str]:
 
 def _is_manifest(item: Item) -> bool:
     return item.key.endswith(f"/{NAME}")
-
-
-def _flat(groups: Iterable[Iterable[Item]]) -> Iterable[Item]:
-    return (item for group in groups for item in group)

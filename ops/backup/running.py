@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from ops.datastores.base import Datastore
 from ops.errors import Interrupted, OpsError
 from ops.hosts import Cancellation, Cancelled
 from ops.runs.journal import add
-from ops.runs.lease import leased
-from ops.runs.lock import Holder
-from ops.runs.run import Run, operator
+from ops.runs.lease import leased_by
+from ops.runs.run import Run
 
 __all__ = ["journalled", "locked", "note"]
 
 
-@contextmanager
-def locked(run: Run, stores: Mapping[str, Datastore], wait: float) -> Iterator[None]:
-    lock = run.settings.config.lock
-    dumped = {store.server: run.reach[store.server] for store in stores.values()}
-
-    def lost() -> None:
-        run.overtaken = True
-        run.interruption.stop()
-
-    with leased(
-        dumped,
-        run.layout,
-        Holder(run.run_id, run.action, operator(), run.started_at),
-        stale_after=lock.stale_after,
-        heartbeat=lock.heartbeat,
-        wait=wait,
-        cancellation=run.interruption.cancellation,
-        lost=lost,
-        say=run.warn,
-    ):
-        yield
+def locked(run: Run, stores: Mapping[str, Datastore], wait: float) -> AbstractContextManager[None]:
+    """Return a context in which the run holds the backup lock of every server with one of the datastores."""
+    return leased_by(run, {store.server for store in stores.values()}, wait)
 
 
 @contextmanager
@@ -66,6 +47,7 @@ def _as_told(run: Run, error: OpsError | Cancelled) -> OpsError:
 
 
 def note(run: Run, event: str, **fields: object) -> None:
+    """Write a line of the run into the journal; one that cannot be written is a warning."""
     host = run.reach[run.state_host].with_cancellation(Cancellation())
     try:
         result = host.run(add(run.layout, run.journal(event, **fields)))

@@ -49,9 +49,7 @@ def verify(
     `check` is called all along and may raise. Raises StorageFailed where the storage does not answer: that says
     nothing of the backup. What a level finds is not forgotten by a look at a lower one.
     """
-    fault = entry.damage if entry.manifest is None else None
-    if entry.missing:
-        fault = f"{len(entry.missing)} object(s) missing or cut off, such as {entry.missing[0]}"
+    fault = entry.listed_fault
     parts = (
         [part for saved in entry.manifest.datastores.values() for part in saved.parts]
         if entry.manifest

@@ -60,6 +60,11 @@ class Values(Mapping[str, "str | Secret"]):
             )
         return self.entries[name]
 
+    def plain(self, written: str) -> str:
+        """Return what `resolve` does, revealed. For stdin, 0600 files and clients only."""
+        value = self.resolve(written)
+        return value.reveal() if isinstance(value, Secret) else value
+
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """All secrets that have a value."""

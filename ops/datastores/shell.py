@@ -5,7 +5,7 @@ from __future__ import annotations
 from ops.commands import quote, quote_all
 from ops.datastores.base import Packing
 
-__all__ = ["finding", "inside", "through_zstd"]
+__all__ = ["finding", "inside", "out_of_zstd", "through_zstd"]
 
 
 def finding(project: str, service: str) -> str:
@@ -42,4 +42,12 @@ def through_zstd(script: str, packing: Packing) -> str:
     return (
         f"exec 8>&1; _ops_z=$( {{ {{ ( {script} ); echo $? >&9; }} | {zstd} >&8 || echo zstd >&9; }} 9>&1 ); "
         '[ "$_ops_z" = 0 ]'
+    )
+
+
+def out_of_zstd(script: str) -> str:
+    """Return shell that unpacks its stdin for a script, and fails when either of them does."""
+    return (
+        f"exec 8<&0; _ops_z=$( {{ {{ zstd -q -d -c <&8 || echo zstd >&9; }} | ( {script} ) >&2 || echo failed >&9; }} 9>&1 ); "
+        '[ -z "$_ops_z" ]'
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ops.archive.manifest import Damaged, Part
 from ops.archive.reading import Identity, check_part, opened, unpacked
-from ops.commands import Command
 from ops.datastores.base import Incoming
+from ops.datastores.shell import out_of_zstd
 from ops.errors import FailedUnchanged, OpsError
 from ops.hosts import Host
 from ops.restore.places import Place, discarded, must
@@ -71,7 +72,7 @@ def _feed(
     assert command is not None
     if part.compression == "zstd" and place.looked.server:
         # Unpacked where it is wanted: fewer bytes travel.
-        command = _behind_zstd(command)
+        command = replace(command, script=out_of_zstd(command.script))
     elif part.compression == "zstd":
         chunks = unpacked(chunks)
     run.reporter.step(host.name, command.shown)
@@ -79,14 +80,6 @@ def _feed(
     result = host.stream_in(command, chunks)
     if not result.ok:
         raise FailedUnchanged(f"{command.shown}: {result.last_lines}", target=host.name)
-
-
-def _behind_zstd(command: Command) -> Command:
-    script = (
-        f"exec 8<&0; _ops_z=$( {{ {{ zstd -q -d -c <&8 || echo zstd >&9; }} | ( {command.script} ) >&2 || echo failed >&9; }} 9>&1 ); "
-        '[ -z "$_ops_z" ]'
-    )
-    return Command(script, changes=command.changes, timeout=command.timeout, title=command.title)
 
 
 def _compare(

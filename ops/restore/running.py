@@ -12,7 +12,7 @@ from ops.hosts.fleet import each, together
 from ops.restore.places import Place
 from ops.runs.acquiring import take_lock
 from ops.runs.ending import finish
-from ops.runs.lease import leased
+from ops.runs.lease import leased_by
 from ops.runs.lock import Holder
 from ops.runs.run import Run, operator
 
@@ -57,20 +57,4 @@ def lock_stack(run: Run, wait: float) -> None:
 
 def alone(run: Run, places: Mapping[str, Place], wait: float) -> AbstractContextManager[None]:
     """No backup is taken of what is being restored."""
-    lock = run.settings.config.lock
-
-    def lost() -> None:
-        run.overtaken = True
-        run.interruption.stop()
-
-    return leased(
-        {place.store.server: run.reach[place.store.server] for place in places.values()},
-        run.layout,
-        Holder(run.run_id, run.action, operator(), run.started_at),
-        stale_after=lock.stale_after,
-        heartbeat=lock.heartbeat,
-        wait=wait,
-        cancellation=run.interruption.cancellation,
-        lost=lost,
-        say=run.warn,
-    )
+    return leased_by(run, {place.store.server for place in places.values()}, wait)

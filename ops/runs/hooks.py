@@ -66,8 +66,7 @@ def hook_environment(hook: Hook, values: Values, facts: Mapping[str, str]) -> di
     """Return the variables that a hook sees beside its own environment; `env:NAME` values are looked up."""
     found = dict(facts)
     for name, written in hook.environment.items():
-        value = values.resolve(written)
-        found[name] = value if isinstance(value, str) else value.reveal()
+        found[name] = values.plain(written)
     return found
 
 

@@ -8,19 +8,41 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 from ops.commands import Command, quote
 from ops.engines.layout import Layout
 from ops.errors import FailedUnchanged, Locked, OpsError
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.runs.lock import HELD, Holder, age_of, read_look
+from ops.runs.run import Run, operator
 
-__all__ = ["POLL", "leased"]
+__all__ = ["POLL", "leased", "leased_by"]
 
 POLL = 2.0  # seconds between tries for a lock that another holds
 _FOLDER = "locks/backup"
+
+
+def leased_by(run: Run, servers: Iterable[str], wait: float) -> AbstractContextManager[None]:
+    """Return a context in which a run holds the backup lock of servers; it is cancelled when another takes one over."""
+    lock = run.settings.config.lock
+
+    def lost() -> None:
+        run.overtaken = True
+        run.interruption.stop()
+
+    return leased(
+        {name: run.reach[name] for name in servers},
+        run.layout,
+        Holder(run.run_id, run.action, operator(), run.started_at),
+        stale_after=lock.stale_after,
+        heartbeat=lock.heartbeat,
+        wait=wait,
+        cancellation=run.interruption.cancellation,
+        lost=lost,
+        say=run.warn,
+    )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ops.commands import Secret
 from ops.config import Settings
 from ops.storage.base import Storage
 
@@ -26,7 +25,11 @@ def open_storage(settings: Settings, check: Callable[[], object] = lambda: None)
     from ops.storage.s3 import S3Storage
 
     s3 = backup.s3
-    keys = (_text(settings, s3.access_key), _text(settings, s3.secret_key)) if s3.access_key else None
+    keys = (
+        (settings.values.plain(s3.access_key), settings.values.plain(s3.secret_key))
+        if s3.access_key
+        else None
+    )
     return S3Storage(
         s3.bucket,
         endpoint=s3.endpoint,
@@ -60,8 +63,3 @@ def listed_below(settings: Settings) -> str:
 def _prefix(settings: Settings) -> str:
     s3 = settings.config.backup.s3
     return s3.prefix.strip("/") if s3 is not None else "{stack}/{environment}"
-
-
-def _text(settings: Settings, written: str) -> str:
-    value = settings.values.resolve(written)
-    return value.reveal() if isinstance(value, Secret) else value
