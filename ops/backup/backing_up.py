@@ -100,9 +100,11 @@ def back_up(
     *,
     only: tuple[str, ...] = (),
     wait: float = 0.0,
+    safety: bool = False,
 ) -> Taken:
     """Take a full backup of all datastores, or those in `only`; return what came of it, and its manifest.
 
+    A `safety` one is of what a restore replaces: no old one goes for it, which might be the one to be restored.
     `hosts` has the servers of the datastores, and the state host for the journal. Raises Locked when another backup is
     at work on one of them for longer than `wait` seconds, Unreachable, FailedUnchanged and Interrupted: then no backup
     is listed and what had been stored of it is removed.
@@ -130,10 +132,11 @@ def back_up(
                     finished_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
                     tool=f"opsbook {version('opsbook')}",
                     partial=bool(only),
+                    safety=safety,
                     datastores=saved,
                 )
                 storage.put(manifest_key(prefix, run.run_id), manifest.to_json())
-            expired = _looked_after(run, storage)
+            expired = _looked_after(run, storage, expire=not safety)
         note(run, "done", exit_code=0, seconds=run.seconds)
         targets = {name: Target("datastore", "unchanged") for name in stores}
         return Taken(run.outcome(targets), manifest, storage.shown, expired)
@@ -160,7 +163,7 @@ def _swept(run: Run, storage: Storage, folder: str) -> Iterator[None]:
         raise
 
 
-def _looked_after(run: Run, storage: Storage) -> tuple[str, ...]:
+def _looked_after(run: Run, storage: Storage, *, expire: bool) -> tuple[str, ...]:
     """Verify the new backup, and only behind that let old ones go; return their ids.
 
     Raises Damaged where it is not what was written: it stays, for a person to look at, and so do all others.
@@ -177,7 +180,7 @@ def _looked_after(run: Run, storage: Storage) -> tuple[str, ...]:
             f"the new backup {run.run_id} is damaged already: {seen.fault}",
             left_behind=f"that backup in {storage.shown}; no old one was removed",
         )
-    if not backup.keep.any:
+    if not expire or not backup.keep.any:
         return ()
     try:
         gone = prune(storage, found, below, backup.keep, datetime.now(UTC), leftovers=False, really=True)

@@ -17,14 +17,18 @@ def backups(settings: Settings) -> Catalog:
 
 
 def chosen_backup(settings: Settings, wanted: str) -> Manifest:
-    """Return the manifest of a backup by its id, or of the newest whole one for `latest`.
+    """Return the manifest of a backup by its id, or of the newest whole one for `latest`, safety backups left out.
 
     Raises UsageError where there is none such, Damaged where its manifest or an object of it is not what was written.
     """
     entries = backups(settings).entries
     list_them = f"inv backup.list {settings.options}"
     if wanted == "latest":
-        whole = [entry.manifest for entry in entries if entry.manifest is not None and entry.fault is None]
+        whole = [
+            entry.manifest
+            for entry in entries
+            if entry.manifest is not None and entry.fault is None and not entry.manifest.safety
+        ]
         if not whole:
             raise UsageError(
                 f"there is no whole backup of {settings.stack} {settings.environment}", next_step=list_them
@@ -32,7 +36,10 @@ def chosen_backup(settings: Settings, wanted: str) -> Manifest:
         return whole[-1]
     entry = next((entry for entry in entries if entry.id == wanted), None)
     if entry is None:
-        raise UsageError(f"there is no backup {wanted}", next_step=list_them)
+        raise UsageError(
+            f"there is no backup {wanted} of {settings.stack} {settings.environment}",
+            next_step=f"{list_them}; --from-env NAME restores one of another environment",
+        )
     if entry.manifest is None or entry.missing:  # what else is wrong, the restore finds when it reads it
         raise Damaged(f"backup {wanted} is damaged: {entry.fault}", next_step=list_them)
     return entry.manifest

@@ -29,7 +29,9 @@ def backup_status(found: Catalog, rpo: float, now: datetime) -> BackupStatus:
     good = [
         entry.manifest
         for entry in found.entries
-        if entry.manifest is not None and entry.fault is None and not entry.manifest.partial
+        if entry.manifest is not None
+        and entry.fault is None
+        and not (entry.manifest.partial or entry.manifest.safety)
     ]
     damaged = tuple(entry.id for entry in found.entries if entry.fault is not None)
     if not good:

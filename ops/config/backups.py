@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ops.config.fields import Model, Name
 
-__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Postgres"]
+__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Postgres", "Restore"]
 
 PLACEHOLDERS = ("host", "stack", "environment", "year", "month")
 
@@ -111,6 +111,11 @@ class Backup(Model):
         gt=0,
         description="Seconds of data that may be lost: the age of the newest good backup up to which `backup.status` is content.",
     )
+    rto: float = Field(
+        default=14400.0,
+        gt=0,
+        description="Seconds that a restore may take: what `restore.drill` compares its own time with.",
+    )
     compress: Literal["auto", "engine", "server", "operator", "none"] = Field(
         default="auto",
         description="Where dumps are compressed: by the datastore's own tool, by zstd on the server, on this machine, or nowhere. "
@@ -124,6 +129,16 @@ class Backup(Model):
     level: int = Field(default=3, ge=1, le=19, description="Level of zstd.")
     threads: int = Field(
         default=0, ge=0, description="Threads of zstd on the server or here; 0 means one for each core."
+    )
+
+
+class Restore(Model):
+    """What stands around a restore."""
+
+    writers: tuple[Name, ...] | None = Field(
+        default=None,
+        description="Services that are stopped while what was restored takes the place of what was live, and have to be "
+        "healthy behind it; where nothing is said, all but the proxy and those that hold the data. `[]` stops none.",
     )
 
 
@@ -169,6 +184,11 @@ class Datastores(Model):
 
     postgres: dict[Name, Postgres] = Field(default_factory=dict)
     files: dict[Name, Files] = Field(default_factory=dict)
+
+    @property
+    def services(self) -> frozenset[str]:
+        """The services that hold the data."""
+        return frozenset(one.service for one in self.postgres.values())
 
     @model_validator(mode="after")
     def _names_differ(self) -> Datastores:

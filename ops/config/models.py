@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ops.config.backups import Backup, Datastores
+from ops.config.backups import Backup, Datastores, Restore
 from ops.config.fields import Model, Name, Port, Variable
 from ops.config.fitting import misfits
 from ops.config.services import Migrate, Proxy, Service, Smoke
@@ -242,6 +242,7 @@ class StackConfig(Model):
     )
     notify: tuple[Notify, ...] = ()
     backup: Backup = Field(default_factory=Backup)
+    restore: Restore = Field(default_factory=Restore)
     datastores: Datastores = Field(default_factory=Datastores)
 
     @field_validator("base")

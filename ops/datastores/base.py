@@ -24,13 +24,17 @@ class Packing:
 
 @dataclass(frozen=True)
 class Looked:
-    """What a datastore answered: versions by tool, where it can compress, and facts that only its kind understands."""
+    """What a datastore answered: versions by tool, where it can compress, and facts that only its kind understands.
+
+    `there` is False where there is nothing to dump yet.
+    """
 
     versions: Mapping[str, str]
     engine: bool
     server: bool
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    there: bool = True
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,16 @@ class Files:
 
     def read(self, text: str) -> Looked:
         said = read_lines(text)
-        facts = {"path": said["path"], "there": said.get("there", "")}
         return Looked(
-            {"tar": said["tar"].rpartition(" ")[2]}, engine=False, server="zstd" in said, facts=facts
+            {"tar": said["tar"].rpartition(" ")[2]},
+            engine=False,
+            server="zstd" in said,
+            facts={"path": said["path"]},
+            there="there" in said,
         )
 
     def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
-        if not looked.facts["there"]:
+        if not looked.there:
             raise FailedUnchanged(
                 f"datastore {self.name}: there is no folder {self.path}", target=self.server
             )

@@ -20,6 +20,7 @@ __all__ = [
     "apply_configuration",
     "configuration_changed",
     "parse_version",
+    "resolve_again",
     "resting_upstream",
     "rests",
     "upstream_text",
@@ -155,6 +156,15 @@ def apply_configuration(
         f"p={_running(project, release.proxy)}; {_tried(layout, release) if renewed else _reload()}",
         changes="configuration of the proxy",
         title=f"write {', '.join(folders)}; nginx -t" + ("" if renewed else "; nginx -s reload"),
+    )
+
+
+def resolve_again(project: str, proxy: ProxySpec) -> Command:
+    """Return the command that lets the proxy, where it runs, look up again where the containers are that it speaks to."""
+    return Command(
+        f'p={_running(project, proxy)}; [ -z "$p" ] || docker exec "$p" nginx -s reload',
+        changes="workers of the proxy",
+        title="nginx -s reload",
     )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ops.config.servers import state_host_of
 from ops.environments.arguments import listed
 from ops.environments.masking import masked
+from ops.errors import Interrupted
+from ops.hosts import Cancelled
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ops.backup.verifying import Looked
     from ops.environments.environment import Environment
 
-__all__ = ["Backups"]
+__all__ = ["Backups", "back_up_beside"]
 
 
 class Backups:
@@ -102,3 +104,29 @@ class Backups:
 
         with masked(self._environment.settings):
             return backups(self._environment.settings)
+
+
+def back_up_beside(
+    environment: Environment,
+    interruption: Interruption,
+    state_host: str | None,
+    *,
+    only: tuple[str, ...] = (),
+    safety: bool = False,
+    wait: float = 0.0,
+) -> Taken:
+    """Take a backup within another run and return it; raises Cancelled where that run is interrupted.
+
+    It is on connections of its own: a deploy of some servers may leave out those with the data.
+    """
+    from ops.backup.backing_up import back_up
+
+    settings = environment.settings
+    state = state_host_of(settings, state_host)
+    try:
+        with environment.hosts(interruption.cancellation, (), state_host) as hosts:
+            return back_up(
+                settings, hosts, state, Silent(), interruption, only=only, safety=safety, wait=wait
+            )
+    except Interrupted:
+        raise Cancelled from None

@@ -70,7 +70,9 @@ class Environment:
         backup: str,
         *,
         only: Sequence[str] = (),
+        from_environment: str | None = None,
         identity: str | None = None,
+        safety: bool = True,
         wait: float = 0.0,
         state_host: str | None = None,
         reporter: Reporter | None = None,
@@ -78,37 +80,19 @@ class Environment:
     ) -> Restored:
         """Bring back a backup by its id, or the newest whole one (`latest`), and return what is live then.
 
-        `only` picks datastores, `identity` is the file with the private key of an encrypted backup, `ask` is told what
-        would be restored and may raise. What was live stays beside it until the next restore: `undo_restore`. Raises
-        UsageError, Damaged, Locked, Unreachable and FailedUnchanged with the live data as it was, RolledBack where it
-        is so again, NeedsPerson.
+        `only` picks datastores, `from_environment` takes the backup from where another environment keeps its own,
+        `identity` is the file with the private key of an encrypted one, `ask` is told what would be restored and may
+        raise. What is replaced is backed up before, unless `safety` is False, and stays beside what is live until the
+        next restore: `undo_restore`. Raises UsageError, Damaged, Locked, Unreachable and FailedUnchanged with the live
+        data as it was, RolledBack where it is so again, NeedsPerson.
         """
+        from ops.environments.restores import RestoreOptions, restore
+
         text("backup", backup)
+        text("from_environment", from_environment)
         chosen = listed("only", only)
-        with masked(self.settings):
-            from ops.archive.reading import identities_in
-            from ops.backup.listing import chosen_backup
-
-            found = chosen_backup(self.settings, backup)
-            identities = identities_in(identity) if identity else ()
-            ask(found)
-        interruption = Interruption()
-        with self.hosts(interruption.cancellation, (), state_host) as hosts:
-            from ops.restore.restoring import restore
-            from ops.storage.opening import open_storage
-
-            return restore(
-                self.settings,
-                hosts,
-                state_host_of(self.settings, state_host),
-                open_storage(self.settings, lambda: interruption.cancellation.check()),
-                found,
-                reporter or Silent(),
-                interruption,
-                only=chosen,
-                identities=identities,
-                wait=wait,
-            )
+        options = RestoreOptions(backup, chosen, from_environment, identity, safety, wait, state_host)
+        return restore(self, options, reporter or Silent(), ask)
 
     def undo_restore(
         self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
@@ -430,14 +414,9 @@ class Environment:
         from ops.deploy.deploying import Seams
 
         def backup() -> str:
-            from ops.backup.backing_up import back_up
+            from ops.environments.backups import back_up_beside
 
-            state = state_host_of(self.settings, state_host)
-            try:  # on connections of its own: a deploy of some servers may leave out those with the data
-                with self.hosts(interruption.cancellation, (), state_host) as hosts:
-                    taken = back_up(self.settings, hosts, state, Silent(), interruption)
-            except Interrupted:
-                raise Cancelled from None
+            taken = back_up_beside(self, interruption, state_host)
             return f"backup {taken.manifest.id} in {taken.storage}"
 
         images = serve_images(self.settings, LocalHost("this machine"), interruption.cancellation)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ops.archive.manifest import Saved
 from ops.commands import Command
 from ops.datastores.base import Datastore, Looked
-from ops.errors import FailedUnchanged, NeedsPerson, OpsError
+from ops.errors import FailedUnchanged, OpsError
 from ops.hosts import Cancelled, Host
 from ops.runs.run import Run
 
-__all__ = ["Place", "discarded", "half_way", "must"]
+__all__ = ["Place", "discarded", "must"]
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,6 @@ def discarded(run: Run, name: str, place: Place) -> str | None:
     except (OpsError, Cancelled) as error:
         return f"{name} restored beside the live data on {host.name}, which the next restore removes: {error}"
     return None
-
-
-def half_way(run: Run, name: str, place: Place, error: Exception) -> NeedsPerson:
-    """Return the error of a swap of which nobody knows how far it came."""
-    return NeedsPerson(
-        f"{name}: {error or 'interrupted'}",
-        target=place.store.server,
-        left_behind="datastores before it are swapped, those behind it are not, and this one may stand between the two",
-        next_step=f"inv restore.undo {run.settings.options}",
-    )
 
 
 def must(run: Run, host: Host, command: Command) -> str:

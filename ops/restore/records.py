@@ -11,15 +11,19 @@ from ops.commands import Command, quote
 from ops.errors import OpsError, UsageError
 from ops.hosts import Cancelled
 from ops.restore.places import Place, must
+from ops.restore.writers import Ids
 from ops.runs.run import Run
 
 __all__ = ["known", "put_back", "record", "record_path", "remember"]
 
 
-def remember(run: Run, manifest: Manifest, places: Mapping[str, Place], earlier: str) -> None:
+def remember(
+    run: Run, manifest: Manifest, places: Mapping[str, Place], earlier: str, stopped: Ids | None = None
+) -> None:
     """Write down what `undo` needs, before anything is made.
 
-    `earlier` is the record of the restore before, which stays the one to undo unless this one comes to its swap.
+    `earlier` is the record of the restore before, which stays the one to undo unless this one comes to its swap;
+    `stopped` are the containers that stand still meanwhile.
     """
     datastores = {
         name: {
@@ -34,6 +38,7 @@ def remember(run: Run, manifest: Manifest, places: Mapping[str, Place], earlier:
     }
     tag = next(iter(places.values())).tag
     record = {"backup": manifest.id, "tag": tag, "datastores": datastores, "earlier": earlier}
+    record |= {"stopped": stopped or {}}
     run.state.put(json.dumps(record).encode(), record_path(run), mode=0o600)
 
 

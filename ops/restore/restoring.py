@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ops.archive.manifest import Manifest
@@ -17,7 +17,8 @@ from ops.restore.filling import beside, check_all
 from ops.restore.places import Place
 from ops.restore.records import known, put_back, remember
 from ops.restore.running import alone, ending, lock_stack
-from ops.restore.swapping import forget, swap
+from ops.restore.swapping import forget, switch
+from ops.restore.writers import writers
 from ops.runs.during import enter
 from ops.runs.interruption import Interruption
 from ops.runs.phases import Phase
@@ -25,16 +26,24 @@ from ops.runs.reporting import Reporter
 from ops.runs.run import Run, running
 from ops.storage.base import Storage
 
-__all__ = ["Restored", "restore"]
+__all__ = ["Restored", "Safety", "restore"]
+
+Safety = Callable[[tuple[str, ...]], str]
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A restore that came to its end: the run, and what is live now by datastore and part, counted."""
+    """A restore that came to its end: the run, and what is live now by datastore and part, counted.
+
+    `safety` is the id of the backup of what was replaced, None where none was taken; `stopped` are the services that
+    stood still during the swap.
+    """
 
     outcome: Outcome
     backup: str
     counts: Mapping[str, Mapping[str, Mapping[str, int]]]
+    safety: str | None = None
+    stopped: tuple[str, ...] = ()
 
 
 def restore(
@@ -48,11 +57,13 @@ def restore(
     *,
     only: tuple[str, ...] = (),
     identities: Sequence[Identity] = (),
+    safety: Safety | None = None,
     wait: float = 0.0,
 ) -> Restored:
     """Bring a backup's datastores, or those in `only`, back, and return what is live then.
 
-    Raises Damaged, UsageError, Locked, Unreachable and FailedUnchanged with the live data as it was, RolledBack where
+    `safety` takes a backup of the datastores that it is told, and returns its id; it is called before anything is
+    made. Raises Damaged, UsageError, Locked, Unreachable and FailedUnchanged with the live data as it was, RolledBack where
     it had been swapped and is back, NeedsPerson where that failed, Interrupted on a signal before the swap.
     """
     with running(settings, "restore", hosts, state_host, reporter, interruption) as run, ending(run):
@@ -63,14 +74,17 @@ def restore(
         check_all(run, storage, places)
         enter(run, Phase.LOCK)
         lock_stack(run, wait)
+        kept = _save(run, places, safety)
         with alone(run, places, wait):
             earlier = known(run)
             remember(run, manifest, places, earlier)
             try:
                 counts = beside(run, storage, places, identities)
+                writing = writers(run)
                 enter(run, Phase.SWITCH)
                 with run.interruption.deferred():
-                    swap(run, places)
+                    remember(run, manifest, places, earlier, writing.ids)
+                    switch(run, places, writing)
                     forget(run, manifest, places)
             except NeedsPerson:
                 raise  # an undo needs the record
@@ -78,7 +92,19 @@ def restore(
                 put_back(run, earlier)
                 raise
         targets = {name: Target("datastore", "changed", release=manifest.id) for name in places}
-        return Restored(run.outcome(targets), manifest.id, counts)
+        return Restored(run.outcome(targets), manifest.id, counts, kept, writing.services)
+
+
+def _save(run: Run, places: Mapping[str, Place], safety: Safety | None) -> str | None:
+    """Back up what is about to be replaced, and return the backup's id; None where nothing is there or it is not wanted."""
+    there = tuple(name for name, place in places.items() if place.looked.there)
+    if safety is None or not there:
+        return None
+    enter(run, Phase.BACKUP)
+    run.reporter.step(run.state_host, f"safety backup of {', '.join(there)}")
+    kept = safety(there)
+    run.log.write(f"safety backup {kept}")
+    return kept
 
 
 def _places(run: Run, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Place]:

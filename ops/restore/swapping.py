@@ -1,36 +1,46 @@
-"""The moment in which live data is touched: all datastores are swapped, or none."""
+"""The moment in which live data is touched: all datastores are swapped and who writes to them is healthy, or none is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ops.archive.manifest import Manifest
 from ops.errors import NeedsPerson, OpsError, RolledBack
 from ops.hosts import Cancelled
-from ops.restore.places import Place, discarded, half_way, must
+from ops.restore.places import Place, discarded, must
 from ops.restore.records import record_path, remember
+from ops.restore.writers import Writers, gate, start, stop
 from ops.runs.run import Run
 
-__all__ = ["forget", "swap"]
+__all__ = ["forget", "switch"]
 
 
-def swap(run: Run, places: Mapping[str, Place]) -> None:
-    """Swap all, or none: what was swapped before a failure goes back."""
-    swapped: list[tuple[str, Place]] = []
-    for name, place in places.items():
-        host = run.hosts[place.store.server]
-        run.reporter.step(host.name, f"swap {name}")
+def switch(run: Run, places: Mapping[str, Place], found: Writers) -> None:
+    """Stop the writers, swap all datastores, start the writers and wait until they are healthy.
+
+    Raises RolledBack with everything as it was, NeedsPerson where it could not be brought back or a second signal came.
+    """
+    begun: list[str] = []
+    doing = "the writers were stopped"
+    try:
+        stop(run, run.hosts, found)
+        for name, place in places.items():
+            doing = f"{name} was swapped"
+            begun.append(name)
+            run.reporter.step(place.store.server, f"swap {name}")
+            must(run, run.hosts[place.store.server], place.command(place.store.swap))
+        doing = "the writers were started"
+        start(run, run.hosts, found)
+        gate(run, run.hosts, found)
+    except Cancelled as error:  # a second signal: it leaves at once
+        raise _left(run, found, begun, f"interrupted again while {doing}") from error
+    except OpsError as error:
         try:
-            must(run, host, place.command(place.store.swap))
-        except Cancelled as error:  # a second signal: it leaves at once
-            raise half_way(run, name, place, error) from error
-        except OpsError as error:
-            told = _taken_back(run, [*swapped, (name, place)], name, error)
-            if isinstance(told, RolledBack):
-                for other, left in places.items():
-                    discarded(run, other, left)
-            raise told from error
-        swapped.append((name, place))
+            _take_back(run, places, begun, found)
+        except (OpsError, Cancelled) as trouble:
+            text = f"failed while {doing}: {error}; and it could not be taken back: {trouble}"
+            raise _left(run, found, begun, text) from error
+        raise RolledBack(f"failed while {doing}: {error}; everything is as it was") from error
 
 
 def forget(run: Run, manifest: Manifest, places: Mapping[str, Place]) -> None:
@@ -46,15 +56,23 @@ def forget(run: Run, manifest: Manifest, places: Mapping[str, Place]) -> None:
         run.warn(f"{run.state_host}: {record_path(run)} still names the restore before: {error}")
 
 
-def _taken_back(run: Run, swapped: list[tuple[str, Place]], name: str, error: OpsError) -> OpsError:
+def _take_back(run: Run, places: Mapping[str, Place], begun: Sequence[str], found: Writers) -> None:
     hosts = run.with_cancellation(run.interruption.fresh())
-    for other, place in reversed(swapped):
-        try:
-            must(run, hosts[place.store.server], place.command(place.store.swap_back))
-        except (OpsError, Cancelled) as trouble:
-            return NeedsPerson(
-                f"{name} could not be swapped: {error}; and {other} could not be swapped back: {trouble}",
-                target=place.store.server,
-                next_step=f"inv restore.undo {run.settings.options}",
-            )
-    return RolledBack(f"{name} could not be swapped: {error}; everything is as it was")
+    stop(run, hosts, found)
+    for name in reversed(begun):
+        place = places[name]
+        must(run, hosts[place.store.server], place.command(place.store.swap_back))
+    start(run, hosts, found)
+    for name, place in places.items():
+        if (left := discarded(run, name, place)) is not None:
+            run.warn(left)
+
+
+def _left(run: Run, found: Writers, begun: Sequence[str], text: str) -> NeedsPerson:
+    """Return the error of a swap of which nobody knows how far it came."""
+    stopped = f"; {', '.join(found.services)} may be stopped" if found.services else ""
+    return NeedsPerson(
+        text,
+        left_behind=f"{', '.join(begun) or 'no datastore'} may be swapped, or stand half-way{stopped}",
+        next_step=f"inv restore.undo {run.settings.options}",
+    )

@@ -120,8 +120,10 @@ def restored_text(restored: Restored, where: str) -> str:
     lines = [
         f"Restored {outcome.stack} {outcome.environment} from {restored.backup} in {outcome.seconds:.1f} s",
         table(rows, "  "),
+        *([f"Stopped meanwhile: {', '.join(restored.stopped)}"] if restored.stopped else []),
         *(f"warning: {warning}" for warning in outcome.warnings),
         f"What was live before is kept until the next restore: inv restore.undo {where}",
+        *([f"It is also in the safety backup {restored.safety}"] if restored.safety else []),
         *([f"Log: {outcome.log}"] if outcome.log else []),
     ]
     return "\n".join(lines)
@@ -133,7 +135,12 @@ def _row(entry: Entry) -> list[str]:
         return [entry.id, "damaged", "", "", entry.damage or ""]
     looked = f"verified at level {entry.verified.level}, {entry.verified.at}" if entry.verified else ""
     state = f"damaged: {entry.fault}" if entry.fault else looked
-    kind = f"{manifest.kind}, partial" if manifest.partial else manifest.kind
+    words = [
+        manifest.kind,
+        *(["partial"] if manifest.partial else []),
+        *(["safety"] if manifest.safety else []),
+    ]
+    kind = ", ".join(words)
     return [entry.id, kind, decimal(manifest.stored), ", ".join(manifest.datastores), state]
 
 

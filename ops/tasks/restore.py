@@ -28,7 +28,9 @@ _CONFIRM = "Name of the environment, in place of typing it."
         *_RUN,
         "only",
         id="Backup to restore, or `latest`; without it the backups are listed.",
+        from_env="Environment that the backup is of, where it is another one.",
         identity="File with the private key of an encrypted backup.",
+        no_safety="Take no backup of what is replaced.",
         confirm=_CONFIRM,
     ),
 )
@@ -38,7 +40,9 @@ def restore(
     id: str = "",  # noqa: A002  as people know it
     stack: str = "",
     only: str = "",
+    from_env: str = "",
     identity: str = "",
+    no_safety: bool = False,
     confirm: str = "",
     state_host: str = "",
     wait: int = 0,
@@ -51,14 +55,15 @@ def restore(
     target = target_of(env, stack)
     settings, chosen = target.settings, names("--only", only)
     if not id:
-        listed = target.backup.list()
+        listed = (target_of(from_env, stack) if from_env else target).backup.list()
         return Answer(catalog_text(listed, settings.options), data=listed, settings=settings)
 
     def ask(found: Manifest) -> None:
         what = ", ".join(chosen or found.datastores)
+        whose = f" of {found.environment}" if found.environment != settings.environment else ""
         confirm_name(
             settings,
-            f"Put {what} of {settings.environment} back to {found.finished_at} ({found.id})?",
+            f"Put {what} of {settings.environment} back to {found.finished_at} ({found.id}{whose})?",
             confirm,
         )
 
@@ -66,7 +71,9 @@ def restore(
         restored = target.restore(
             id,
             only=chosen,
+            from_environment=from_env or None,
             identity=identity or None,
+            safety=not no_safety,
             wait=at_least(0, "--wait", wait),
             state_host=state_host or None,
             reporter=reporter,

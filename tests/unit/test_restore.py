@@ -9,7 +9,10 @@ import pytest
 from backed import Stack
 
 from ops.archive.manifest import Damaged
+from ops.commands import Command
+from ops.datastores.base import Stream
 from ops.datastores.files import Files
+from ops.environments import environment
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
 from ops.restore import filling, restoring
 from ops.storage.base import StorageFailed
@@ -188,6 +191,77 @@ def test_folders_come_back_with_their_modes_also_where_globs_take_their_files_al
     assert tree(stack.uploads) == before
 
 
+class TestSafety:
+    """The backup of what a restore replaces."""
+
+    def test_it_holds_what_was_replaced_and_is_not_the_latest(self, stack):
+        shop = stack.environment()
+        before = tree(stack.uploads)
+        shop.backup.full()
+        damage(stack)
+        damaged = tree(stack.uploads)
+        kept = shop.restore("latest").safety
+        shop.restore("latest")
+        assert tree(stack.uploads) == before
+        shop.restore(kept)
+        assert tree(stack.uploads) == damaged
+
+    def test_none_is_taken_where_it_is_not_wanted_or_nothing_is_there(self, stack):
+        shop = stack.environment()
+        shop.backup.full()
+        assert shop.restore("latest", safety=False).safety is None
+        shutil.rmtree(stack.uploads)
+        assert shop.restore("latest").safety is None
+        assert len(shop.backup.list().entries) == 1
+
+    def test_no_old_backup_goes_for_it(self, stack):
+        """The one that is to be restored might be it."""
+        everything = stack.environment()
+        oldest = everything.backup.full().manifest.id
+        before = tree(stack.uploads)
+        damage(stack)
+        for _ in range(3):
+            everything.backup.full()
+        shop = stack.environment("[backup.keep]\ncount = 1\nmin = 1\n")
+        shop.restore(oldest)
+        assert tree(stack.uploads) == before
+
+    def test_one_that_fails_leaves_everything_as_it_was(self, stack, monkeypatch):
+        shop = stack.environment()
+        shop.backup.full()
+        damage(stack)
+        damaged = tree(stack.uploads)
+        broken = Command("echo broken >&2; exit 1")
+        monkeypatch.setattr(Files, "streams", lambda *arguments: (Stream("files", broken, "tar", "none"),))
+        with pytest.raises(OpsError, match="broken"):
+            shop.restore("latest")
+        assert tree(stack.uploads) == damaged
+        assert beside(stack) == []
+        assert stack.journal[-1].event == "failed"
+
+    def test_it_does_not_count_for_the_rpo(self, stack):
+        shop = stack.environment("[backup]\nrpo = 0.001\n")
+        newest = shop.backup.full().manifest.id
+        shop.restore("latest")
+        assert shop.backup.status().newest == newest
+
+
+def test_a_backup_of_another_environment_is_restored_only_where_it_is_named(stack):
+    stack.toml = stack.toml.replace(
+        "[datastores", '[environments.staging.servers.here]\naddress = "local"\n[datastores'
+    )
+    shop = stack.environment()
+    taken = shop.backup.full().manifest.id
+    before = tree(stack.uploads)
+    staging = environment("staging", stack=str(stack.folder))
+    with pytest.raises(UsageError, match=r"no backup .* of shop staging") as failure:
+        staging.restore(taken)
+    assert "--from-env" in failure.value.next_step
+    staging.restore(taken, from_environment="production")
+    assert tree(stack.root.parent / "staging" / "shared" / "uploads") == before
+    assert tree(stack.uploads) == before
+
+
 class TestRefused:
     """Before anything is touched."""
 
@@ -349,8 +423,6 @@ class TestSwapping:
         assert (stack.root / "restored.json").read_text() == record
 
     def test_one_that_cannot_be_taken_back_needs_a_person(self, stack, shop, monkeypatch):
-        from ops.commands import Command
-
         broken = Command("echo broken >&2; exit 1", changes="files")
         monkeypatch.setattr(Files, "swap", lambda *arguments: broken)
         monkeypatch.setattr(Files, "swap_back", lambda *arguments: broken)
@@ -365,6 +437,8 @@ def test_the_journal_tells_start_and_end(stack):
     shop.restore("latest")
     assert [(line.action, line.event) for line in stack.journal][2:] == [
         ("restore", "started"),
+        ("backup.full", "started"),
+        ("backup.full", "done"),
         ("restore", "done"),
     ]
     assert not (stack.root / "locks" / "backup").exists()

@@ -1,0 +1,87 @@
+"""A restore as the library's door gives it: the backup found, a safety backup before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ops.config import Settings, load
+from ops.config.servers import state_host_of
+from ops.environments.masking import masked
+from ops.runs.interruption import Interruption
+from ops.runs.reporting import Reporter
+
+if TYPE_CHECKING:
+    from ops.archive.manifest import Manifest
+    from ops.environments.environment import Environment
+    from ops.restore.restoring import Restored
+
+__all__ = ["RestoreOptions", "restore"]
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """What is to be restored, and how: see `Environment.restore`."""
+
+    backup: str
+    only: tuple[str, ...] = ()
+    from_environment: str | None = None
+    identity: str | None = None
+    safety: bool = True
+    wait: float = 0.0
+    state_host: str | None = None
+
+
+def restore(
+    environment: Environment,
+    options: RestoreOptions,
+    reporter: Reporter,
+    ask: Callable[[Manifest], object] = lambda found: None,
+) -> Restored:
+    """Restore a backup into an environment and return what is live then; raises as `Environment.restore` says."""
+    settings = environment.settings
+    source = _source(settings, options.from_environment)
+    with masked(settings), masked(source):
+        from ops.archive.reading import identities_in
+        from ops.backup.listing import chosen_backup
+
+        found = chosen_backup(source, options.backup)
+        identities = identities_in(options.identity) if options.identity else ()
+        ask(found)
+    interruption = Interruption()
+
+    def safety(names: tuple[str, ...]) -> str:
+        from ops.environments.backups import back_up_beside
+
+        state = options.state_host
+        taken = back_up_beside(environment, interruption, state, only=names, safety=True, wait=options.wait)
+        return taken.manifest.id
+
+    with (
+        masked(source),
+        environment.hosts(interruption.cancellation, (), options.state_host) as hosts,
+    ):
+        from ops.restore.restoring import restore as bring_back
+        from ops.storage.opening import open_storage
+
+        return bring_back(
+            settings,
+            hosts,
+            state_host_of(settings, options.state_host),
+            open_storage(source, lambda: interruption.cancellation.check()),
+            found,
+            reporter,
+            interruption,
+            only=options.only,
+            identities=identities,
+            safety=safety if options.safety else None,
+            wait=options.wait,
+        )
+
+
+def _source(settings: Settings, name: str | None) -> Settings:
+    """Return the settings that say where the backup is: those of another environment of the stack, where one is named."""
+    if name is None or name == settings.environment:
+        return settings
+    return load(name, stack=str(settings.folder))
