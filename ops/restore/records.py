@@ -8,13 +8,13 @@ from typing import Any
 
 from ops.archive.manifest import Manifest
 from ops.commands import Command, quote
-from ops.errors import OpsError, UsageError
+from ops.errors import OpsError
 from ops.hosts import Cancelled
 from ops.restore.places import Place, must
 from ops.restore.writers import Ids
 from ops.runs.run import Run
 
-__all__ = ["known", "put_back", "record", "record_path", "remember"]
+__all__ = ["keep", "known", "put_back", "record", "record_path", "remember"]
 
 
 def remember(
@@ -38,7 +38,11 @@ def remember(
     }
     tag = next(iter(places.values())).tag
     record = {"backup": manifest.id, "tag": tag, "datastores": datastores, "earlier": earlier}
-    record |= {"stopped": stopped or {}}
+    keep(run, {**record, "stopped": stopped or {}})
+
+
+def keep(run: Run, record: Mapping[str, Any]) -> None:
+    """Write the record."""
     run.state.put(json.dumps(record).encode(), record_path(run), mode=0o600)
 
 
@@ -61,13 +65,10 @@ def known(run: Run) -> str:
     return run.reach[run.state_host].run(command).stdout
 
 
-def record(run: Run) -> dict[str, Any]:
-    """Return the record, read. Raises UsageError where there is none."""
+def record(run: Run) -> dict[str, Any] | None:
+    """Return the record, read; None where there is none."""
     text = known(run)
-    if not text.strip():
-        raise UsageError("there is no restore to undo")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    return json.loads(text) if text.strip() else None
 
 
 def record_path(run: Run) -> str:

@@ -16,7 +16,7 @@ from ops.outcomes import Outcome, Target
 from ops.restore.filling import beside, check_all
 from ops.restore.places import Place
 from ops.restore.records import known, put_back, remember
-from ops.restore.running import alone, ending, lock_stack
+from ops.restore.running import alone, ending, lock_stack, tag_of
 from ops.restore.swapping import forget, switch
 from ops.restore.writers import writers
 from ops.runs.during import enter
@@ -120,7 +120,7 @@ def _places(run: Run, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Pl
         if was != now:
             raise UsageError(f"datastore {name} is {now} in ops.toml and was {was} when the backup was taken")
     looked = look(stores, run.reach)
-    tag = run.run_id.replace("-", "").lower()
+    tag = tag_of(run.run_id)
     return {name: Place(stores[name], manifest.datastores[name], looked[name], tag) for name in wanted}
 
 

@@ -13,10 +13,10 @@ from ops.restore.places import Place
 from ops.runs.acquiring import take_lock
 from ops.runs.ending import finish
 from ops.runs.lease import leased_by
-from ops.runs.lock import Holder
+from ops.runs.lock import Holder, look, read_look
 from ops.runs.run import Run, operator
 
-__all__ = ["alone", "ending", "lock_stack"]
+__all__ = ["alone", "ending", "lock_stack", "tag_of"]
 
 
 @contextmanager
@@ -40,8 +40,11 @@ def ending(run: Run) -> Iterator[None]:
     raise told
 
 
-def lock_stack(run: Run, wait: float) -> None:
-    """Take the lock of the stack, waiting so many seconds for another run; raises as `take_lock` does."""
+def lock_stack(run: Run, wait: float, *, finish: bool = False) -> Holder | None:
+    """Take the lock of the stack, waiting so many seconds for another run; raises as `take_lock` does.
+
+    With `finish`, the lock of a restore that died is taken over: that one is returned.
+    """
 
     def token(host: Host) -> int:
         text = host.run(
@@ -51,10 +54,20 @@ def lock_stack(run: Run, wait: float) -> None:
         return int(first) if first.isdigit() else 0
 
     floor = max(together(each(run.reach, token)).values())
+    dead = None
+    if finish:
+        _, dead = read_look(run.reach[run.state_host].run(look(run.layout)).stdout)
+    take_over = dead.run_id if dead is not None and dead.action.startswith("restore") else None
     holder = Holder(run.run_id, run.action, operator(), run.started_at)
-    take_lock(run, holder, floor=floor, take_over=None, wait=wait)
+    take_lock(run, holder, floor=floor, take_over=take_over, wait=wait)
+    return dead if run.took_over else None
 
 
 def alone(run: Run, places: Mapping[str, Place], wait: float) -> AbstractContextManager[None]:
     """No backup is taken of what is being restored."""
     return leased_by(run, {place.store.server for place in places.values()}, wait)
+
+
+def tag_of(run_id: str) -> str:
+    """Return the name that a run gives to what it makes beside the live data."""
+    return run_id.replace("-", "").lower()

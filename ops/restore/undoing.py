@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ops.archive.manifest import Saved
 from ops.config import Settings
 from ops.datastores import configured
 from ops.datastores.looking import look
-from ops.errors import NeedsPerson, OpsError
+from ops.errors import NeedsPerson, OpsError, UsageError
 from ops.hosts import Cancelled, Host
 from ops.outcomes import Outcome, Target
 from ops.restore.places import Place, discarded, must
-from ops.restore.records import put_back, record
-from ops.restore.running import alone, ending, lock_stack
+from ops.restore.records import keep, put_back, record
+from ops.restore.running import alone, ending, lock_stack, tag_of
 from ops.restore.writers import Writers, gate, start, stop, writers
 from ops.runs.during import enter
 from ops.runs.interruption import Interruption
+from ops.runs.lock import Holder
 from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
 from ops.runs.run import Run, running
@@ -35,32 +37,45 @@ def undo(
 ) -> Outcome:
     """Swap back what the last restore brought, and return what came of it.
 
-    Raises UsageError where there is nothing to undo, Locked, Unreachable, and NeedsPerson where a swap fails.
+    That of a restore that died goes first; one that had changed nothing leaves the restore before it alone. Raises
+    UsageError where there is nothing to undo, Locked, Unreachable, and NeedsPerson where a swap fails.
     """
     with running(settings, "restore.undo", hosts, state_host, reporter, interruption) as run, ending(run):
         enter(run, Phase.CHECK)
         found = record(run)
-        stores = configured(settings, run.layout, tuple(found["datastores"]))
-        looked = look(stores, run.reach)
+        if found is not None:
+            stores = configured(settings, run.layout, tuple(found["datastores"]))
+            looked = look(stores, run.reach)
+        enter(run, Phase.LOCK)
+        died = lock_stack(run, wait, finish=True)
+        if found is None or (died is not None and not _is_of(found, died)):
+            if died is None:
+                raise UsageError("there is no restore to undo")
+            run.warn(f"{died.action} {died.run_id} died before it changed anything: nothing was undone")
+            return run.outcome({})
         places = {
             name: Place(stores[name], Saved(**saved), looked[name], found["tag"])
             for name, saved in found["datastores"].items()
         }
-        enter(run, Phase.LOCK)
-        lock_stack(run, wait)
         with alone(run, places, wait):
             writing = writers(run, found.get("stopped", {}))
             enter(run, Phase.SWITCH)
             with run.interruption.deferred():
+                keep(run, {**found, "undoing": run.run_id})
                 _swap_back(run, places, writing)
+                _serve(run, writing)
                 put_back(run, found["earlier"])
                 for name, place in places.items():
                     if (left := discarded(run, name, place)) is not None:
                         run.warn(left)
-                _serve(run, writing)
         return run.outcome(
             {name: Target("datastore", "rolled_back", release=found["backup"]) for name in places}
         )
+
+
+def _is_of(found: Mapping[str, Any], died: Holder) -> bool:
+    """Return whether a record is of the run that died, or of the restore that it was undoing."""
+    return found["tag"] == tag_of(died.run_id) or found.get("undoing") == died.run_id
 
 
 def _swap_back(run: Run, places: Mapping[str, Place], writing: Writers) -> None:

@@ -216,7 +216,7 @@ def held_error(text: str, *, stale_after: float, where: str) -> OpsError:
 def ways_on(action: str, where: str) -> str:
     """Return the commands that lead on from a run that was left unfinished: a version that is fled is not resumed."""
     if action.startswith("restore"):
-        return f"inv deploy.unlock {where}   removes its lock; then inv restore.undo {where}, or the restore again"
+        return f"inv restore.undo {where}   takes back what it had done; then the restore again"
     if action.startswith("stack."):
         return f"inv deploy.unlock {where}   removes its lock; then run {action} again"
     if action == "deploy.rollback":
