@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ops.commands import Command
 
-__all__ = ["Compression", "Datastore", "Incoming", "Looked", "Packing", "Stream", "chosen", "read_lines"]
+__all__ = [
+    "Compression",
+    "Counts",
+    "Datastore",
+    "Incoming",
+    "Looked",
+    "Packing",
+    "Stream",
+    "chosen",
+    "read_lines",
+]
 
+Counts = Mapping[str, Mapping[str, int]]  # by part, as they stand in a manifest
 Compression = Literal["engine", "server", "operator", "none"]
 
 
@@ -100,6 +111,15 @@ class Datastore(Protocol):
         """Return what a restore has to know beside the dump; it goes into the manifest, as JSON."""
         ...
 
+    def narrowed(
+        self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]
+    ) -> tuple[Mapping[str, Any], Counts]:
+        """Return the details and counts of a dump for a restore of some of what it holds, such as one database.
+
+        Raises UsageError for what it does not hold, and where there is nothing to pick.
+        """
+        ...
+
     def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         """Return the command that makes the empty place, beside what is live, that a backup is restored into.
 
@@ -115,7 +135,7 @@ class Datastore(Protocol):
         """Return the command that prints the counts of what was restored, for `counted`."""
         ...
 
-    def counted(self, text: str) -> Mapping[str, Mapping[str, int]]:
+    def counted(self, text: str) -> Counts:
         """Given its stdout, return the counts by part, as they stand in a manifest."""
         ...
 

@@ -9,14 +9,14 @@ of it is, and some of the restored is in the folder; `.ops-old-TAG`, the swap is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ops.commands import Command, quote, quote_all
-from ops.datastores.base import Incoming, Looked, Packing, Stream, chosen, read_lines
+from ops.datastores.base import Counts, Incoming, Looked, Packing, Stream, chosen, read_lines
 from ops.datastores.shell import through_zstd
-from ops.errors import FailedUnchanged
+from ops.errors import FailedUnchanged, UsageError
 
 __all__ = ["Files"]
 
@@ -106,6 +106,11 @@ class Files:
     def details_of(self, looked: Looked) -> Mapping[str, Any]:
         return {"include": list(self.include), "exclude": list(self.exclude)}
 
+    def narrowed(
+        self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]
+    ) -> tuple[Mapping[str, Any], Counts]:
+        raise UsageError(f"{self.name} is a folder, which is restored as a whole: --only {self.name}")
+
     def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         live, new = looked.facts["path"], self._place(looked, "new", tag)
         stale, cut = f"{quote(live)}.ops-new-{_TAG}", f"{quote(live)}.ops-old-{_TAG}"
@@ -133,7 +138,7 @@ class Files:
             f"printf '{_MEMBERS}%s\\n' \"$(wc -l < {members})\"", title=f"count what is beside {self.path}"
         )
 
-    def counted(self, text: str) -> Mapping[str, Mapping[str, int]]:
+    def counted(self, text: str) -> Counts:
         return {PART: self.counts_of(text)}
 
     def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote as percent
 
 from ops.commands import Command, quote
-from ops.datastores.base import Compression, Incoming, Looked, Packing, Stream, chosen, read_lines
+from ops.datastores.base import Compression, Counts, Incoming, Looked, Packing, Stream, chosen, read_lines
 from ops.datastores.postgres_sql import (
     creation,
     dropping,
@@ -28,7 +28,7 @@ from ops.datastores.postgres_sql import (
     setting,
 )
 from ops.datastores.shell import finding, inside, through_zstd
-from ops.errors import ConfigError
+from ops.errors import ConfigError, UsageError
 
 __all__ = ["Postgres"]
 
@@ -131,6 +131,18 @@ class Postgres:
     def warnings_of(self, told: str) -> tuple[str, ...]:
         return tuple(line for line in told.split("\n") if line.startswith("pg_dump: warning"))
 
+    def narrowed(
+        self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]
+    ) -> tuple[Mapping[str, Any], Counts]:
+        databases = details["databases"]
+        if unknown := [name for name in wanted if name not in databases]:
+            raise UsageError(
+                f"{self.name} holds no database {unknown[0]!r}; it holds: {', '.join(sorted(databases))}"
+            )
+        return {**details, "databases": {name: databases[name] for name in databases if name in wanted}}, {
+            name: rows for name, rows in counts.items() if name in wanted
+        }
+
     def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         stale = dropping(self.name, "new", ())
         names = place_names(self.name, details, "new", tag)
@@ -171,7 +183,7 @@ class Postgres:
             ]
         return self._sql(lines, looked, "count the rows", timeout=None)
 
-    def counted(self, text: str) -> Mapping[str, Mapping[str, int]]:
+    def counted(self, text: str) -> Counts:
         parts = re.split(rf"^{_PART}(.*)$", text, flags=re.MULTILINE)
         return {
             json.loads(name): self.counts_of(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ops.archive.manifest import Manifest
 from ops.archive.reading import Identity
@@ -60,7 +60,7 @@ def restore(
     safety: Safety | None = None,
     wait: float = 0.0,
 ) -> Restored:
-    """Bring a backup's datastores, or those in `only`, back, and return what is live then.
+    """Bring a backup's datastores, or those in `only` (`db`, or `db/orders` for a part of one), back, and return what is live then.
 
     `safety` takes a backup of the datastores that it is told, and returns its id; it is called before anything is
     made. Raises Damaged, UsageError, Locked, Unreachable and FailedUnchanged with the live data as it was, RolledBack where
@@ -109,19 +109,28 @@ def _save(run: Run, places: Mapping[str, Place], safety: Safety | None) -> str |
 
 def _places(run: Run, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Place]:
     """Return what is to be restored where; raises UsageError for what backup and ops.toml do not have in common."""
-    unknown = [name for name in only if name not in manifest.datastores]
+    chosen: dict[str, set[str]] = {}
+    for written in only or tuple(manifest.datastores):
+        name, _, part = written.partition("/")
+        chosen.setdefault(name, set()).add(part)
+    unknown = [name for name in chosen if name not in manifest.datastores]
     if unknown:
         known = ", ".join(manifest.datastores)
         raise UsageError(f"backup {manifest.id} holds no {unknown[0]}; it holds: {known}")
-    wanted = only or tuple(manifest.datastores)
-    stores = configured(run.settings, run.layout, wanted)
-    for name in wanted:
+    stores = configured(run.settings, run.layout, tuple(chosen))
+    for name in chosen:
         was, now = manifest.datastores[name].kind, stores[name].kind
         if was != now:
             raise UsageError(f"datastore {name} is {now} in ops.toml and was {was} when the backup was taken")
     looked = look(stores, run.reach)
-    tag = tag_of(run.run_id)
-    return {name: Place(stores[name], manifest.datastores[name], looked[name], tag) for name in wanted}
+    found = {}
+    for name, wanted in chosen.items():
+        saved = manifest.datastores[name]
+        if "" not in wanted:
+            details, counts = stores[name].narrowed(saved.details, saved.counts, wanted)
+            saved = replace(saved, details=details, counts=counts)
+        found[name] = Place(stores[name], saved, looked[name], tag_of(run.run_id))
+    return found
 
 
 def _check_version(place: Place) -> None:

@@ -26,7 +26,7 @@ _CONFIRM = "Name of the environment, in place of typing it."
     default=True,
     help=helps(
         *_RUN,
-        "only",
+        only="Only these datastores, or parts of them such as `db/orders`, with commas between.",
         id="Backup to restore, or `latest`; without it the backups are listed.",
         from_env="Environment that the backup is of, where it is another one.",
         identity="File with the private key of an encrypted backup.",

@@ -193,6 +193,24 @@ def test_the_counts_are_those_of_the_dump_while_others_write(stack: Stack) -> No
     assert sql("SELECT count(*) FROM ledger") == str(counts[1])
 
 
+@pytest.mark.parity("B14")
+def test_one_database_is_restored_alone(stack: Stack) -> None:
+    """The others, and the files, stay as they are; the undo is as narrow."""
+    stack.run("backup.full")
+    sql("INSERT INTO ledger (body) VALUES ('since the backup')")
+    rows = sql("SELECT count(*) FROM ledger")
+    sql("DELETE FROM parts", "UPPER")
+    unknown = stack.run("restore", "--id", "latest", "--only", "db/upper", "--confirm", "staging", status=2)
+    assert "no database 'upper'; it holds: -dash, UPPER, demo" in unknown.stderr
+    stack.run("restore", "--id", "latest", "--only", "db/UPPER", "--confirm", "staging")
+    assert sql("SELECT count(*) FROM parts", "UPPER") == "100"
+    assert sql("SELECT count(*) FROM ledger") == rows
+    stack.run("restore.undo", "--confirm", "staging")
+    assert sql("SELECT count(*) FROM parts", "UPPER") == "0"
+    assert sql("SELECT count(*) FROM ledger") == rows
+    sql("INSERT INTO parts SELECT generate_series(0, 99)", "UPPER")
+
+
 def test_an_undo_brings_back_what_was_written_since(stack: Stack) -> None:
     """All of it, and twice is refused."""
     stack.run("backup.full")
