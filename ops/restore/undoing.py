@@ -32,12 +32,16 @@ def undo(
     interruption: Interruption,
     *,
     wait: float = 0.0,
+    run_id: str | None = None,
 ) -> Outcome:
     """Swap back what the last restore brought, and return what came of it.
 
     Raises UsageError where there is nothing to undo, Locked, Unreachable, and NeedsPerson where a swap fails.
     """
-    with running(settings, "restore.undo", hosts, state_host, reporter, interruption) as run, ending(run):
+    with (
+        running(settings, "restore.undo", hosts, state_host, reporter, interruption, run_id) as run,
+        ending(run),
+    ):
         enter(run, Phase.CHECK)
         found = record(run)
         stores = configured(settings, run.layout, tuple(found["datastores"]))
