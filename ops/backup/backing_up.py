@@ -101,6 +101,7 @@ def back_up(
     only: tuple[str, ...] = (),
     wait: float = 0.0,
     safety: bool = False,
+    run_id: str | None = None,
 ) -> Taken:
     """Take a full backup of all datastores, or those in `only`; return what came of it, and its manifest.
 
@@ -109,7 +110,7 @@ def back_up(
     at work on one of them for longer than `wait` seconds, Unreachable, FailedUnchanged and Interrupted: then no backup
     is listed and what had been stored of it is removed.
     """
-    with running(settings, "backup.full", hosts, state_host, reporter, interruption) as run:
+    with running(settings, "backup.full", hosts, state_host, reporter, interruption, run_id) as run:
         storage = open_storage(settings, lambda: run.interruption.cancellation.check())
         stores = configured(settings, run.layout, only)
         checked_recipients(settings.config.backup.recipients)

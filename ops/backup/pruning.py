@@ -15,7 +15,7 @@ from ops.config.backups import Keep
 from ops.datastores import configured
 from ops.hosts import Host
 from ops.runs.interruption import Interruption
-from ops.runs.reporting import Silent
+from ops.runs.reporting import Reporter, Silent
 from ops.runs.run import running
 from ops.storage.base import Storage
 from ops.storage.opening import listed_below, open_storage
@@ -99,6 +99,8 @@ def prune_all(
     *,
     wait: float = 0.0,
     really: bool = True,
+    reporter: Reporter | None = None,
+    run_id: str | None = None,
 ) -> Pruned:
     """Remove what no rule wants, and all that runs that died left; return what that is. Not `really`: only tell.
 
@@ -114,7 +116,9 @@ def prune_all(
 
     if not really:
         return pruned()
-    with running(settings, "backup.prune", hosts, state_host, Silent(), interruption) as run:
+    with running(
+        settings, "backup.prune", hosts, state_host, reporter or Silent(), interruption, run_id
+    ) as run:
         stores = configured(settings, run.layout)
         with journalled(run), locked(run, stores, wait):
             done = pruned()

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ops.config.fields import Model, Name
 
-__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Postgres", "Restore"]
+__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Ping", "Postgres", "Restore"]
 
 PLACEHOLDERS = ("host", "stack", "environment", "year", "month")
 
@@ -76,6 +76,28 @@ class S3(Model):
         return self
 
 
+class Ping(Model):
+    """Whose watch fails when no backup comes: a dead man's switch that takes pings as Healthchecks does.
+
+    Each key is a URL or `env:NAME`, one for each schedule, since one that is pinged by two would not miss either. Whoever
+    has a URL may ping, so it is masked like a secret.
+    """
+
+    url: str = Field(
+        default="",
+        description="Pinged by `backup.full` of all datastores: /start, then the URL itself, or /fail, with the end of the log.",
+    )
+    incremental: str = Field(default="", description="The same for increments.")
+    drill: str = Field(default="", description="The same for drills of a restore.")
+
+    @field_validator("url", "incremental", "drill")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|https?://[!-~]+", value):
+            raise ValueError('must be "env:NAME", or a URL that begins with https:// or http://')
+        return value
+
+
 class Keep(Model):
     """Which backups stay: those that any of these keys wants; with none of them, all. Damaged ones stay and are not counted."""
 
@@ -102,6 +124,7 @@ class Backup(Model):
     local: Local = Field(default_factory=Local)
     s3: S3 | None = None
     keep: Keep = Field(default_factory=Keep)
+    ping: Ping | None = None
     verify: Literal[0, 1] = Field(
         default=0,
         description="How a new backup is verified before old ones go: 0, all objects are there in their size; 1, all are read again and hashed.",

@@ -22,6 +22,8 @@ __all__ = [
     "hook_names",
     "interpolated",
     "named_in_config",
+    "ping_names",
+    "ping_of",
     "required_by",
     "secret_in_config",
     "service_names",
@@ -59,7 +61,8 @@ def declared_names(folder: Path, config: StackConfig) -> Declared:
     by_file = {name for path in yaml_files(folder) for name in variables_of(path, "secrets")}
     # What a hook is given may be a token; a name that others use as well is what it is there.
     for_hooks = {name for hook in config.hooks for name in hook_names(hook)} - names - by_file
-    return Declared(frozenset(names | by_file | for_hooks), frozenset(secret | by_file | for_hooks))
+    masked = secret | by_file | for_hooks | ping_names(config)
+    return Declared(frozenset(names | by_file | for_hooks), frozenset(masked))
 
 
 def secret_in_config(config: StackConfig) -> set[str]:
@@ -73,6 +76,20 @@ def secret_in_config(config: StackConfig) -> set[str]:
         if server.key.startswith("env:"):
             secret |= set(_ENV.findall(server.key))
     return secret
+
+
+def ping_of(config: StackConfig, action: str) -> str:
+    """Return what ops.toml names as the URL that is pinged for an action; empty where none is."""
+    pings = config.backup.ping
+    if pings is None:
+        return ""
+    urls = {"backup.full": pings.url, "backup.incremental": pings.incremental, "restore.drill": pings.drill}
+    return urls.get(action, "")
+
+
+def ping_names(config: StackConfig) -> set[str]:
+    """Return the names whose values are URLs of pings: secret, and nothing but a ping misses them."""
+    return set(named_in_config(config.backup.ping.model_dump())) if config.backup.ping is not None else set()
 
 
 def hook_names(hook: Hook) -> set[str]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.commands import Redactor
+from ops.commands import Redactor, Secret
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,8 +39,11 @@ class Settings:
 
     @cached_property
     def redactor(self) -> Redactor:
-        """The redactor that knows every secret among the values."""
-        return Redactor(self.values.secrets)
+        """The redactor that knows every secret among the values, and the URLs of pings: whoever has one may ping."""
+        pings = self.config.backup.ping
+        written = [] if pings is None else [url for url in (pings.url, pings.incremental, pings.drill) if url]
+        urls = [Secret(url) for url in written if not url.startswith("env:")]
+        return Redactor((*self.values.secrets, *urls))
 
     @property
     def file(self) -> Path:

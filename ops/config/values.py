@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from ops.commands import Secret
 from ops.config import dotenv
 from ops.config.folder import yaml_files
-from ops.config.names import Declared, hook_names, required_by, secret_in_config, variables_of
+from ops.config.names import (
+    Declared,
+    hook_names,
+    ping_names,
+    required_by,
+    secret_in_config,
+    variables_of,
+)
 from ops.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,7 +125,8 @@ def missing(settings: Settings) -> list[ConfigError]:
     named = {name for path in yaml_files(settings.folder) for name in variables_of(path, "secrets")}
     of_hooks = {name for hook in settings.config.hooks for name in hook_names(hook)}
     required = set(settings.config.secrets.required)
-    optional = (named - required) | (of_hooks - secret_in_config(settings.config))
+    needed = secret_in_config(settings.config)
+    optional = (named - required) | (of_hooks - needed) | (ping_names(settings.config) - needed)
     for name in sorted(values.secret_names - optional):
         if not values.text(name):
             errors.append(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from ops.errors import Interrupted
 from ops.hosts import Cancelled
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
+from ops.runs.watching import watched
 
 if TYPE_CHECKING:
     from ops.archive.catalog import Catalog
@@ -45,21 +48,24 @@ class Backups:
         Unreachable, and Interrupted on a signal; then no backup is listed and nothing of it is left in the storage,
         unless the error's `left_behind` says so.
         """
-        interruption = Interruption()
-        settings = self._environment.settings
-        with self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
-            from ops.backup.backing_up import back_up
+        interruption, reporter = Interruption(), reporter or Silent()
+        settings, chosen = self._environment.settings, listed("only", only)
+        # A part is not what the switch waits for.
+        with watched(settings, "backup.full", reporter, pings=not chosen) as watch:
+            with self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
+                from ops.backup.backing_up import back_up
 
-            state = state_host_of(settings, state_host)
-            return back_up(
-                settings,
-                hosts,
-                state,
-                reporter or Silent(),
-                interruption,
-                only=listed("only", only),
-                wait=wait,
-            )
+                taken = back_up(
+                    settings,
+                    hosts,
+                    state_host_of(settings, state_host),
+                    reporter,
+                    interruption,
+                    only=chosen,
+                    wait=wait,
+                    run_id=watch.run_id,
+                )
+            return replace(taken, outcome=watch.done(taken.outcome))
 
     def plan(self, *, only: Sequence[str] = (), state_host: str | None = None) -> BackupPlan:
         """Return what a full backup would stream where; raises what it would be refused for. Nothing is changed."""
@@ -79,17 +85,35 @@ class Backups:
         with masked(self._environment.settings):
             return verify_all(self._environment.settings, backup, level)
 
-    def prune(self, *, wait: float = 0.0, state_host: str | None = None, dry_run: bool = False) -> Pruned:
+    def prune(
+        self,
+        *,
+        wait: float = 0.0,
+        state_host: str | None = None,
+        dry_run: bool = False,
+        reporter: Reporter | None = None,
+    ) -> Pruned:
         """Remove what `[backup.keep]` wants no more and what runs that died left; return what that is, or would be.
 
         Raises Locked while a backup is at work, StorageFailed, Unreachable.
         """
-        interruption, settings = Interruption(), self._environment.settings
-        with self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
+        interruption, settings, reporter = Interruption(), self._environment.settings, reporter or Silent()
+        watching = nullcontext() if dry_run else watched(settings, "backup.prune", reporter)
+        with watching as watch, self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
             from ops.backup.pruning import prune_all
 
             state = state_host_of(settings, state_host)
-            return prune_all(settings, hosts, state, interruption, wait=wait, really=not dry_run)
+            run_id = watch.run_id if watch is not None else None
+            return prune_all(
+                settings,
+                hosts,
+                state,
+                interruption,
+                wait=wait,
+                really=not dry_run,
+                reporter=reporter,
+                run_id=run_id,
+            )
 
     def status(self) -> BackupStatus:
         """Return how old the newest good backup is, against the RPO; raises StorageFailed where that cannot be known."""

@@ -98,12 +98,18 @@ class Environment:
         self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
     ) -> Outcome:
         """Swap back what the last restore brought; raises UsageError where there is none to undo."""
-        interruption = Interruption()
-        with self.hosts(interruption.cancellation, (), state_host) as hosts:
-            from ops.restore.undoing import undo
+        from ops.runs.watching import watched
 
-            state = state_host_of(self.settings, state_host)
-            return undo(self.settings, hosts, state, reporter or Silent(), interruption, wait=wait)
+        interruption, reporter = Interruption(), reporter or Silent()
+        with watched(self.settings, "restore.undo", reporter) as watch:
+            with self.hosts(interruption.cancellation, (), state_host) as hosts:
+                from ops.restore.undoing import undo
+
+                state = state_host_of(self.settings, state_host)
+                outcome = undo(
+                    self.settings, hosts, state, reporter, interruption, wait=wait, run_id=watch.run_id
+                )
+            return watch.done(outcome)
 
     def deploy(
         self,

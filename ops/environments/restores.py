@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ops.config import Settings, load
@@ -11,6 +11,7 @@ from ops.config.servers import state_host_of
 from ops.environments.masking import masked
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter
+from ops.runs.watching import watched
 
 if TYPE_CHECKING:
     from ops.archive.manifest import Manifest
@@ -58,26 +59,29 @@ def restore(
         taken = back_up_beside(environment, interruption, state, only=names, safety=True, wait=options.wait)
         return taken.manifest.id
 
-    with (
-        masked(source),
-        environment.hosts(interruption.cancellation, (), options.state_host) as hosts,
-    ):
-        from ops.restore.restoring import restore as bring_back
-        from ops.storage.opening import open_storage
+    with watched(settings, "restore", reporter) as watch:
+        with (
+            masked(source),
+            environment.hosts(interruption.cancellation, (), options.state_host) as hosts,
+        ):
+            from ops.restore.restoring import restore as bring_back
+            from ops.storage.opening import open_storage
 
-        return bring_back(
-            settings,
-            hosts,
-            state_host_of(settings, options.state_host),
-            open_storage(source, lambda: interruption.cancellation.check()),
-            found,
-            reporter,
-            interruption,
-            only=options.only,
-            identities=identities,
-            safety=safety if options.safety else None,
-            wait=options.wait,
-        )
+            restored = bring_back(
+                settings,
+                hosts,
+                state_host_of(settings, options.state_host),
+                open_storage(source, lambda: interruption.cancellation.check()),
+                found,
+                reporter,
+                interruption,
+                only=options.only,
+                identities=identities,
+                safety=safety if options.safety else None,
+                wait=options.wait,
+                run_id=watch.run_id,
+            )
+        return replace(restored, outcome=watch.done(restored.outcome))
 
 
 def _source(settings: Settings, name: str | None) -> Settings:

@@ -59,6 +59,7 @@ def restore(
     identities: Sequence[Identity] = (),
     safety: Safety | None = None,
     wait: float = 0.0,
+    run_id: str | None = None,
 ) -> Restored:
     """Bring a backup's datastores, or those in `only` (`db`, or `db/orders` for a part of one), back, and return what is live then.
 
@@ -66,7 +67,10 @@ def restore(
     made. Raises Damaged, UsageError, Locked, Unreachable and FailedUnchanged with the live data as it was, RolledBack where
     it had been swapped and is back, NeedsPerson where that failed, Interrupted on a signal before the swap.
     """
-    with running(settings, "restore", hosts, state_host, reporter, interruption) as run, ending(run):
+    with (
+        running(settings, "restore", hosts, state_host, reporter, interruption, run_id) as run,
+        ending(run),
+    ):
         enter(run, Phase.CHECK)
         places = _places(run, manifest, only)
         for place in places.values():

@@ -34,13 +34,17 @@ def undo(
     interruption: Interruption,
     *,
     wait: float = 0.0,
+    run_id: str | None = None,
 ) -> Outcome:
     """Swap back what the last restore brought, and return what came of it.
 
     That of a restore that died goes first; one that had changed nothing leaves the restore before it alone. Raises
     UsageError where there is nothing to undo, Locked, Unreachable, and NeedsPerson where a swap fails.
     """
-    with running(settings, "restore.undo", hosts, state_host, reporter, interruption) as run, ending(run):
+    with (
+        running(settings, "restore.undo", hosts, state_host, reporter, interruption, run_id) as run,
+        ending(run),
+    ):
         enter(run, Phase.CHECK)
         found = record(run)
         if found is not None:

@@ -167,9 +167,13 @@ def running(
     state_host: str,
     reporter: Reporter,
     interruption: Interruption,
+    run_id: str | None = None,
 ) -> Iterator[Run]:
-    """Give a new run with its log open and signals heard, to the end of the block. Raises as RunLog does."""
-    run_id = new_run_id()
+    """Give a new run with its log open and signals heard, to the end of the block. Raises as RunLog does.
+
+    `run_id` is its id where somebody was told of it already.
+    """
+    run_id = run_id or new_run_id()
     with RunLog(settings.folder, run_id, settings.redactor) as log, interruption.listening():
         yield Run(
             settings,

@@ -102,8 +102,14 @@ def prune(
     from ops.tasks.backups_showing import pruned_text
 
     target = target_of(env, stack)
+    from ops.runs.reporting import Silent
+    from ops.tasks.live import Lines
+
     found = target.backup.prune(
-        wait=at_least(0, "--wait", wait), state_host=state_host or None, dry_run=dry_run
+        wait=at_least(0, "--wait", wait),
+        state_host=state_host or None,
+        dry_run=dry_run,
+        reporter=Silent() if json or quiet else Lines(target.settings.redactor),
     )
     return Answer(pruned_text(found, dry_run=dry_run), data=found, settings=target.settings)
 
