@@ -13,7 +13,7 @@ from ops.archive.catalog import catalog
 from ops.archive.manifest import NAME, Damaged, Manifest, Part, Saved, folder_of, manifest_key
 from ops.archive.streaming import checked_recipients, send
 from ops.backup.pruning import prune
-from ops.backup.running import journalled, locked, note
+from ops.backup.running import locked
 from ops.backup.verifying import verify
 from ops.config import Settings
 from ops.datastores import configured
@@ -25,6 +25,7 @@ from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
 from ops.runs.during import enter
 from ops.runs.interruption import Interruption
+from ops.runs.noting import journalled, note
 from ops.runs.phases import Phase
 from ops.runs.releases import layout_of
 from ops.runs.reporting import Reporter

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from ops.archive.catalog import Catalog, Entry, catalog
 from ops.archive.manifest import NAME
 from ops.backup.retention import Chain, Retention, plan_retention
-from ops.backup.running import journalled, locked, note
+from ops.backup.running import locked
 from ops.config import Settings
 from ops.config.backups import Keep
 from ops.datastores import configured
 from ops.hosts import Host
 from ops.runs.interruption import Interruption
+from ops.runs.noting import journalled, note
 from ops.runs.reporting import Reporter, Silent
 from ops.runs.run import running
 from ops.storage.base import Storage

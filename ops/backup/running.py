@@ -1,58 +1,17 @@
-"""What a backup and a pruning have in common: the backup lock on their servers, and lines in the journal."""
+"""What a backup and a pruning have in common: the backup lock on their servers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 from ops.datastores.base import Datastore
-from ops.errors import Interrupted, OpsError
-from ops.hosts import Cancellation, Cancelled
-from ops.runs.journal import add
 from ops.runs.lease import leased_by
 from ops.runs.run import Run
 
-__all__ = ["journalled", "locked", "note"]
+__all__ = ["locked"]
 
 
 def locked(run: Run, stores: Mapping[str, Datastore], wait: float) -> AbstractContextManager[None]:
     """Return a context in which the run holds the backup lock of every server with one of the datastores."""
     return leased_by(run, {store.server for store in stores.values()}, wait)
-
-
-@contextmanager
-def journalled(run: Run) -> Iterator[None]:
-    """Whatever the end, the journal has it."""
-    try:
-        yield
-    except (OpsError, Cancelled) as error:
-        told = _as_told(run, error)
-    except Exception as error:
-        told = run.unexpected(error)
-    else:
-        return
-    run.interruption.fresh()
-    word = "interrupted" if isinstance(told, Interrupted) else "failed"
-    note(run, word, exit_code=told.exit_code, seconds=run.seconds, message=run.settings.redactor(str(told)))
-    told.outcome = run.outcome({})
-    raise told
-
-
-def _as_told(run: Run, error: OpsError | Cancelled) -> OpsError:
-    if isinstance(error, OpsError):
-        return error
-    if run.stopped_by is not None:
-        return run.stopped_by
-    return Interrupted("the backup was interrupted", signal_number=run.interruption.number or 2)
-
-
-def note(run: Run, event: str, **fields: object) -> None:
-    """Write a line of the run into the journal; one that cannot be written is a warning."""
-    host = run.reach[run.state_host].with_cancellation(Cancellation())
-    try:
-        result = host.run(add(run.layout, run.journal(event, **fields)))
-        trouble = None if result.ok else result.last_lines
-    except (OpsError, Cancelled) as error:
-        trouble = str(error)
-    if trouble is not None:
-        run.warn(f"{run.state_host}: the journal lacks this backup: {trouble}")
