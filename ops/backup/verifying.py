@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ops.archive.catalog import Entry, catalog
-from ops.archive.manifest import VERIFIED, Damaged, Verified
+from ops.archive.manifest import VERIFIED, Damaged, Manifest, Verified
 from ops.archive.reading import check_part
+from ops.backup.listing import chosen_backup
 from ops.config import Settings
 from ops.errors import UsageError
 from ops.runs.journal import now
@@ -25,40 +26,50 @@ class Looked:
     verified: Verified
 
 
-def verify_all(settings: Settings, wanted: str | None, level: int) -> tuple[Looked, ...]:
-    """Look at a backup, or at all, and return what was found, the oldest first.
+def verify_all(
+    settings: Settings,
+    wanted: str | None,
+    level: int,
+    prove: Callable[[Manifest], object] | None = None,
+) -> tuple[Looked, ...]:
+    """Look at a backup (`latest` is the newest whole one), or at all, and return what was found, the oldest first.
 
-    Raises UsageError for an id that there is not and a level that there is not, StorageFailed.
+    `prove` is what levels 2 and 3 do. Raises UsageError for an id that there is not, StorageFailed, and what `prove`
+    raises but for Damaged.
     """
-    if level not in (0, 1):
-        raise UsageError(f"there is no level {level}; there are 0 (all there) and 1 (all read and hashed)")
     storage = open_storage(settings)
     entries = catalog(storage, listed_below(settings), settings.stack, settings.environment).entries
+    if wanted == "latest":
+        wanted = chosen_backup(settings, wanted).id
     chosen = [entry for entry in entries if wanted in (None, entry.id)]
     if wanted is not None and not chosen:
         raise UsageError(f"there is no backup {wanted}", next_step=f"inv backup.list {settings.options}")
-    return tuple(Looked(entry.id, verify(storage, entry, level)) for entry in chosen)
+    return tuple(Looked(entry.id, verify(storage, entry, level, prove=prove)) for entry in chosen)
 
 
 def verify(
-    storage: Storage, entry: Entry, level: int, check: Callable[[], object] = lambda: None
+    storage: Storage,
+    entry: Entry,
+    level: int,
+    check: Callable[[], object] = lambda: None,
+    prove: Callable[[Manifest], object] | None = None,
 ) -> Verified:
     """Look at a backup at a level, write down beside it what was found, and return that.
 
     Level 0: its manifest can be read, and all objects are there in their size. Level 1: all are read and hashed as well.
-    `check` is called all along and may raise. Raises StorageFailed where the storage does not answer: that says
-    nothing of the backup. What a level finds is not forgotten by a look at a lower one.
+    Levels 2 and 3 are what `prove` does, which reads and hashes as it goes. `check` is called all along and may raise.
+    Raises StorageFailed where the storage does not answer: that says nothing of the backup. What a level finds is not
+    forgotten by a look at a lower one.
     """
     fault = entry.listed_fault
-    parts = (
-        [part for saved in entry.manifest.datastores.values() for part in saved.parts]
-        if entry.manifest
-        else []
-    )
-    if fault is None and level >= 1:
+    if fault is None and level >= 1 and entry.manifest is not None:
         try:
-            for part in parts:
-                check_part(storage, part, check)
+            if prove is not None:
+                prove(entry.manifest)
+            else:
+                for saved in entry.manifest.datastores.values():
+                    for part in saved.parts:
+                        check_part(storage, part, check)
         except Damaged as error:
             fault = str(error)
     known = entry.verified

@@ -75,6 +75,17 @@ class Incoming:
     first: bool = False
 
 
+@dataclass(frozen=True)
+class Scratch:
+    """A throw-away place for a dump.
+
+    `hold` makes it, writes a line once it takes data, and removes it when it is ended; `store` is the datastore there.
+    """
+
+    store: Datastore
+    hold: Command
+
+
 class Datastore(Protocol):
     """One kind of store in one place. A new kind is one file here, one line in the registry and one row in its test."""
 
@@ -109,6 +120,17 @@ class Datastore(Protocol):
 
     def details_of(self, looked: Looked) -> Mapping[str, Any]:
         """Return what a restore has to know beside the dump; it goes into the manifest, as JSON."""
+        ...
+
+    def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
+        """Return the command that reads a part, unpacked, on stdin with the engine's own tools and keeps nothing of it.
+
+        None for a part that no tool has an opinion on.
+        """
+        ...
+
+    def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
+        """Return a throw-away place on the datastore's server, below `folder` where it needs one; `tag` names it."""
         ...
 
     def narrowed(

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.commands import Command, quote, quote_all
-from ops.datastores.base import Counts, Incoming, Looked, Packing, Stream, chosen, read_lines
-from ops.datastores.shell import through_zstd
+from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.shell import held, through_zstd
 from ops.errors import FailedUnchanged, UsageError
 
 __all__ = ["Files"]
@@ -105,6 +105,22 @@ class Files:
 
     def details_of(self, looked: Looked) -> Mapping[str, Any]:
         return {"include": list(self.include), "exclude": list(self.exclude)}
+
+    def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
+        return Command("tar --list --file=- >/dev/null", timeout=None, title="tar --list")
+
+    def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
+        place = f"{folder}/scratch-{tag}"
+        make = f"mkdir -p -m 700 -- {quote(place)}"
+        return Scratch(
+            replace(self, path=f"{place}/{self.name}"),
+            Command(
+                held(make, f"rm -rf -- {quote(place)}"),
+                changes="a throw-away folder",
+                timeout=None,
+                title=f"mkdir {place}",
+            ),
+        )
 
     def narrowed(
         self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]

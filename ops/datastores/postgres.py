@@ -10,12 +10,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote as percent
 
 from ops.commands import Command, quote
-from ops.datastores.base import Compression, Counts, Incoming, Looked, Packing, Stream, chosen, read_lines
+from ops.datastores.base import (
+    Compression,
+    Counts,
+    Incoming,
+    Looked,
+    Packing,
+    Scratch,
+    Stream,
+    chosen,
+    read_lines,
+)
 from ops.datastores.postgres_sql import (
     creation,
     dropping,
@@ -27,7 +37,7 @@ from ops.datastores.postgres_sql import (
     renamings,
     setting,
 )
-from ops.datastores.shell import finding, inside, through_zstd
+from ops.datastores.shell import finding, held, image_of, inside, labels, through_zstd
 from ops.errors import ConfigError, UsageError
 
 __all__ = ["Postgres"]
@@ -88,6 +98,7 @@ class Postgres:
         return Command(
             f"{finding(self.project, self.service)}"
             "command -v zstd >/dev/null && printf 'zstd\\tyes\\n'; printf 'container\\t%s\\n' \"$c\"; "
+            "printf 'image\\t%s\\n' \"$(docker inspect --format '{{.Config.Image}}' \"$c\")\"; "
             f'docker exec "$c" sh -c {quote(asked)} </dev/null',
             title=f"look at {self.service}: databases, versions",
         )
@@ -99,7 +110,12 @@ class Postgres:
         wanted = [row for row in rows if not self.databases or row["datname"] in self.databases]
         closed = [row["datname"] for row in wanted if not row["datallowconn"]]
         missing = [name for name in self.databases if name not in {row["datname"] for row in rows}]
-        facts = {"container": said["container"], "roles": said["roles"], "missing": "".join(missing[:1])}
+        facts = {
+            "container": said["container"],
+            "image": said["image"],
+            "roles": said["roles"],
+            "missing": "".join(missing[:1]),
+        }
         facts["databases"] = json.dumps([row for row in wanted if row["datallowconn"]])
         return Looked(
             versions={"postgres": said["server"], "pg_dump": tool},
@@ -112,7 +128,8 @@ class Postgres:
         )
 
     def details_of(self, looked: Looked) -> Mapping[str, Any]:
-        return {"databases": {row["datname"]: row for row in json.loads(looked.facts["databases"])}}
+        databases = {row["datname"]: row for row in json.loads(looked.facts["databases"])}
+        return {"image": looked.facts["image"], "databases": databases}
 
     def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
         if looked.facts["missing"]:
@@ -130,6 +147,37 @@ class Postgres:
 
     def warnings_of(self, told: str) -> tuple[str, ...]:
         return tuple(line for line in told.split("\n") if line.startswith("pg_dump: warning"))
+
+    def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
+        if part == ROLES:
+            return None
+        image = quote(image_of(details))
+        return Command(
+            f"docker run --rm -i --network none --entrypoint pg_restore {image} --file=/dev/null",
+            changes="a throw-away container",
+            timeout=None,
+            title=f"pg_restore --file=/dev/null of {part}",
+        )
+
+    def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
+        image, name = image_of(details), f"opsbook-scratch-{tag}-{self.name}"
+        user, project = self.user or "postgres", f"{self.project}-scratch-{tag}"
+        marks = " ".join(f"--label {quote(label)}" for label in labels(project, self.service))
+        # Without a network nobody else is there to be trusted. It listens on its loopback once it is initialised.
+        make = (
+            f"docker run --detach --network none --name {quote(name)} {marks} --env POSTGRES_HOST_AUTH_METHOD=trust "
+            f"--env {quote(f'POSTGRES_USER={user}')} {quote(image)} >/dev/null"
+        )
+        ready = f"docker exec {quote(name)} pg_isready -q -h 127.0.0.1"
+        return Scratch(
+            replace(self, project=project),
+            Command(
+                held(make, f"docker rm -f -v {quote(name)}", ready),
+                changes="a throw-away container",
+                timeout=None,
+                title=f"docker run {image}",
+            ),
+        )
 
     def narrowed(
         self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ops.commands import quote, quote_all
 from ops.datastores.base import Packing
+from ops.errors import UsageError
 
-__all__ = ["finding", "inside", "out_of_zstd", "through_zstd"]
+__all__ = ["finding", "held", "image_of", "inside", "labels", "out_of_zstd", "through_zstd"]
 
 
 def finding(project: str, service: str) -> str:
     """Return shell that sets `c` to the id of the service's only running container, or ends with a reason."""
-    labels = "".join(
-        f" --filter {quote(f'label=com.docker.compose.{key}={value}')}"
-        for key, value in (("project", project), ("service", service), ("oneoff", "False"))
-    )
+    filters = "".join(f" --filter {quote(f'label={label}')}" for label in labels(project, service))
     return (
-        f"c=$(docker ps -q --no-trunc --filter status=running{labels}) || exit 1; set -- $c; "
+        f"c=$(docker ps -q --no-trunc --filter status=running{filters}) || exit 1; set -- $c; "
         f'[ $# = 1 ] || {{ echo "service {service} has $# running containers here, not one" >&2; exit 1; }}; '
+    )
+
+
+def labels(project: str, service: str) -> tuple[str, ...]:
+    """Return the labels by which a service's container is found."""
+    values = (("project", project), ("service", service), ("oneoff", "False"))
+    return tuple(f"com.docker.compose.{key}={value}" for key, value in values)
+
+
+def image_of(details: Mapping[str, Any]) -> str:
+    """Return the image that a dump came out of. Raises UsageError where the manifest does not say."""
+    image = details.get("image")
+    if not image:
+        raise UsageError(
+            "the backup does not say which image its datastore ran",
+            next_step="take a new one: inv backup.full",
+        )
+    return str(image)
+
+
+def held(make: str, remove: str, ready: str = "true") -> str:
+    """Return shell that makes something, says so once it is ready, and removes it when the shell is ended.
+
+    What removes is in a session of its own: the shell's group may be killed before it is done.
+    """
+    return (
+        f"trap {quote(f'setsid sh -c {quote(remove)} >/dev/null 2>&1 & wait $!')} EXIT; "
+        f"trap 'exit 143' TERM INT HUP PIPE; {make} || exit 1; i=0; until {ready}; do "
+        'i=$((i+1)); [ $i -le 300 ] || { echo "it is not ready" >&2; exit 1; }; sleep 0.2; done; echo ready; '
+        "sleep 2147483647 & wait $!"
     )
 
 

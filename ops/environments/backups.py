@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ops.config.servers import state_host_of
 from ops.environments.arguments import listed
 from ops.environments.masking import masked
-from ops.errors import Interrupted
+from ops.errors import Interrupted, UsageError
 from ops.hosts import Cancelled
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
@@ -75,11 +75,33 @@ class Backups:
 
             return plan_backup(settings, hosts, state_host_of(settings, state_host), listed("only", only))
 
-    def verify(self, backup: str | None = None, *, level: int = 1) -> tuple[Looked, ...]:
-        """Look at a backup by its id, or at all, write down what was found, and return it.
+    def verify(
+        self,
+        backup: str | None = None,
+        *,
+        level: int = 1,
+        identity: str | None = None,
+        server: str | None = None,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> tuple[Looked, ...]:
+        """Look at a backup by its id (or `latest`), or at all, write down what was found, and return it.
 
-        Level 0: listed, sizes match. Level 1: read and hashed. Raises UsageError, StorageFailed.
+        Level 0: listed, sizes match. 1: read and hashed. 2: read by its datastores' own tools. 3: restored into
+        throw-away places and counted. Levels 2 and 3 are done on each datastore's server, or on `server`; an encrypted
+        backup needs the file `identity` there. Raises UsageError, StorageFailed; for 2 and 3 Unreachable and
+        FailedUnchanged too.
         """
+        if level not in range(4):
+            raise UsageError(
+                f"there is no level {level}; there are 0 (all there), 1 (all read and hashed), "
+                "2 (read by the engine) and 3 (restored into throw-away places, and counted)"
+            )
+        if level >= 2:
+            from ops.environments.rehearsals import Rehearsal, verify_deeply
+
+            how = Rehearsal(identity, server, state_host)
+            return verify_deeply(self._environment, backup, level, how, reporter or Silent())
         from ops.backup.verifying import verify_all
 
         with masked(self._environment.settings):

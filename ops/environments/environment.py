@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ops.deploy.rollback_plan import RollbackPlan
     from ops.deploy.status import Status
     from ops.environments.backups import Backups
+    from ops.restore.drilling import Drilled
     from ops.restore.restoring import Restored
     from ops.runs.journal import Entry
     from ops.runs.lock import Holder
@@ -110,6 +111,23 @@ class Environment:
                     self.settings, hosts, state, reporter, interruption, wait=wait, run_id=watch.run_id
                 )
             return watch.done(outcome)
+
+    def drill(
+        self,
+        *,
+        identity: str | None = None,
+        server: str | None = None,
+        state_host: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> Drilled:
+        """Restore the newest whole backup into throw-away places, on each datastore's server or on `server`.
+
+        Returns how long that took and how old the backup was, beside the targets `rto` and `rpo`; nothing live is
+        touched. Raises UsageError for an encrypted backup without `identity`, Damaged, Unreachable, FailedUnchanged.
+        """
+        from ops.environments.rehearsals import Rehearsal, drill
+
+        return drill(self, Rehearsal(identity, server, state_host), reporter or Silent())
 
     def deploy(
         self,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ops.archive.manifest import Damaged, Part
 from ops.archive.reading import Identity, check_part, opened, unpacked
-from ops.datastores.base import Incoming
+from ops.datastores.base import Counts, Incoming
 from ops.datastores.shell import out_of_zstd
 from ops.errors import FailedUnchanged, OpsError
 from ops.hosts import Host
@@ -15,7 +15,7 @@ from ops.restore.places import Place, discarded, must
 from ops.runs.run import Run
 from ops.storage.base import Storage
 
-__all__ = ["beside", "check_all"]
+__all__ = ["beside", "check_all", "fill"]
 
 
 def check_all(run: Run, storage: Storage, places: Mapping[str, Place]) -> None:
@@ -28,29 +28,39 @@ def check_all(run: Run, storage: Storage, places: Mapping[str, Place]) -> None:
 
 def beside(
     run: Run, storage: Storage, places: Mapping[str, Place], identities: Sequence[Identity]
-) -> dict[str, Mapping[str, Mapping[str, int]]]:
+) -> dict[str, Counts]:
     """Restore everything beside what is live, and count it; where that fails, what was made is removed."""
-    counts = {}
     try:
-        for name, place in places.items():
-            store, host = place.store, run.hosts[place.store.server]
-            parts = {part.name: part for part in place.saved.parts}
-            coming = store.incoming(place.saved.details, place.looked, place.tag)
-            for incoming in (one for one in coming if one.first):
-                _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
-            must(run, host, place.command(store.beside))
-            for incoming in (one for one in coming if not one.first):
-                _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
-            found = store.counted(must(run, host, place.command(store.count)))
-            _compare(name, place.saved.counts, found)
-            counts[name] = found
+        return {
+            name: fill(run, run.hosts[place.store.server], storage, name, place, identities)
+            for name, place in places.items()
+        }
     except BaseException as error:
         run.interruption.fresh()
         left = [text for name, place in places.items() if (text := discarded(run, name, place))]
         if isinstance(error, OpsError):
             error.left_behind = "; ".join(left) or error.left_behind
         raise
-    return counts
+
+
+def fill(
+    run: Run, host: Host, storage: Storage, name: str, place: Place, identities: Sequence[Identity]
+) -> Counts:
+    """Make the place of a datastore, stream a backup into it and return what is counted there.
+
+    Raises Damaged where that is not what the manifest says, FailedUnchanged for a command that fails.
+    """
+    store = place.store
+    parts = {part.name: part for part in place.saved.parts}
+    coming = store.incoming(place.saved.details, place.looked, place.tag)
+    for incoming in (one for one in coming if one.first):
+        _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
+    must(run, host, place.command(store.beside))
+    for incoming in (one for one in coming if not one.first):
+        _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
+    found = store.counted(must(run, host, place.command(store.count)))
+    _compare(name, place.saved.counts, found)
+    return found
 
 
 def _feed(
@@ -82,14 +92,12 @@ def _feed(
         raise FailedUnchanged(f"{command.shown}: {result.last_lines}", target=host.name)
 
 
-def _compare(
-    name: str, saved: Mapping[str, Mapping[str, int]], found: Mapping[str, Mapping[str, int]]
-) -> None:
+def _compare(name: str, saved: Counts, found: Counts) -> None:
     for part, rows in saved.items():
         for what, count in rows.items():
             now = found.get(part, {}).get(what)
             if now != count:
                 raise Damaged(
                     f"{name}: {part}: {what} came to {now if now is not None else 'nothing'}, and was {count} "
-                    "when the backup was taken; nothing was swapped"
+                    "when the backup was taken"
                 )

@@ -65,8 +65,12 @@ def list_(c: Context, env: str = "", stack: str = "", json: bool = False) -> Ans
         "stack",
         "json",
         "quiet",
-        id="Backup to look at; all without it.",
-        level="0: all objects are there in their size; 1: all are read and hashed.",
+        "state_host",
+        id="Backup to look at, or `latest`; all without it.",
+        level="0: all objects are there in their size; 1: all are read and hashed; 2: the engine's own tools read them; "
+        "3: restored into throw-away places and counted.",
+        identity="File with the private key of an encrypted backup, for levels 2 and 3.",
+        on="Server for levels 2 and 3; each datastore's own without it.",
     )
 )
 def verify(
@@ -75,14 +79,26 @@ def verify(
     stack: str = "",
     id: str = "",  # noqa: A002  as people know it
     level: int = 1,
+    identity: str = "",
+    on: str = "",
+    state_host: str = "",
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
-    """Look whether backups are what was written; exit 1 when one is not."""
+    """Look whether backups are what was written, or can be restored; exit 1 when one is not."""
     from ops.tasks.backups_showing import verified_text
+    from ops.tasks.live import reporter_for
 
     target = target_of(env, stack)
-    found = target.backup.verify(id or None, level=level)
+    with closing(reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)) as reporter:
+        found = target.backup.verify(
+            id or None,
+            level=level,
+            identity=identity or None,
+            server=on or None,
+            state_host=state_host or None,
+            reporter=reporter,
+        )
     bad = any(one.verified.fault for one in found)
     return Answer(verified_text(found), data=found, settings=target.settings, exit_code=1 if bad else 0)
 

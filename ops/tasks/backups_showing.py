@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from ops.backup.pruning import Pruned
     from ops.backup.status import BackupStatus
     from ops.backup.verifying import Looked
+    from ops.restore.drilling import Drilled
     from ops.restore.restoring import Restored
 
 __all__ = [
     "catalog_text",
+    "drilled_text",
     "plan_text",
     "pruned_text",
     "restored_text",
@@ -124,6 +126,32 @@ def restored_text(restored: Restored, where: str) -> str:
         *(f"warning: {warning}" for warning in outcome.warnings),
         f"What was live before is kept until the next restore: inv restore.undo {where}",
         *([f"It is also in the safety backup {restored.safety}"] if restored.safety else []),
+        *([f"Log: {outcome.log}"] if outcome.log else []),
+    ]
+    return "\n".join(lines)
+
+
+def drilled_text(found: Drilled) -> str:
+    """Return what a drill measured, beside its targets."""
+    rows = [
+        [
+            name,
+            _duration(measured),
+            f"target {_duration(target)}",
+            "MISSED" if name in found.missed else "met",
+        ]
+        for name, measured, target in (
+            ("RTO", found.rto, found.rto_target),
+            ("RPO", found.rpo, found.rpo_target),
+        )
+    ]
+    counted = sum(sum(part.values()) for parts in found.counts.values() for part in parts.values())
+    outcome = found.outcome
+    lines = [
+        f"Restored {found.backup} of {outcome.stack} {outcome.environment} into throw-away places: "
+        f"{', '.join(found.counts)}, {counted} counted as in the backup",
+        table(rows, "  "),
+        *(f"warning: {warning}" for warning in outcome.warnings),
         *([f"Log: {outcome.log}"] if outcome.log else []),
     ]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ops.environments import Environment
     from ops.runs.reporting import Reporter
 
-__all__ = ["restore", "undo"]
+__all__ = ["drill", "restore", "undo"]
 
 _RUN = ("env", "stack", "state_host", "wait", "json", "quiet")
 _CONFIRM = "Name of the environment, in place of typing it."
@@ -108,6 +108,44 @@ def undo(
         )
     what = ", ".join(outcome.targets)
     return Answer(f"Undone: {what} as before the restore.", outcome=outcome, settings=target.settings)
+
+
+@task(
+    help=helps(
+        "env",
+        "stack",
+        "state_host",
+        "json",
+        "quiet",
+        identity="File with the private key of an encrypted backup.",
+        on="Server to rehearse on; each datastore's own without it.",
+    )
+)
+def drill(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    identity: str = "",
+    on: str = "",
+    state_host: str = "",
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Restore the newest backup into throw-away places and measure RTO and RPO; exit 1 when a target is missed."""
+    from ops.tasks.backups_showing import drilled_text
+
+    target = target_of(env, stack)
+    with closing(_reporter(target, json, quiet)) as reporter:
+        found = target.drill(
+            identity=identity or None, server=on or None, state_host=state_host or None, reporter=reporter
+        )
+    return Answer(
+        drilled_text(found),
+        data=found,
+        outcome=found.outcome,
+        settings=target.settings,
+        exit_code=1 if found.missed else 0,
+    )
 
 
 def _reporter(target: Environment, json: bool, quiet: bool) -> Reporter:

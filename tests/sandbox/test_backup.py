@@ -193,6 +193,30 @@ def test_the_counts_are_those_of_the_dump_while_others_write(stack: Stack) -> No
     assert sql("SELECT count(*) FROM ledger") == str(counts[1])
 
 
+def scratches() -> str:
+    """Return the throw-away containers and their volumes on the server."""
+    return on("web1", "docker ps -a --format '{{.Names}}' | grep scratch; docker volume ls -qf dangling=true")
+
+
+@pytest.mark.parity("B10")
+def test_a_backup_proves_itself_in_throw_away_containers(stack: Stack) -> None:
+    """pg_restore reads it, and all of it is counted in a PostgreSQL of its own; nothing is left of that."""
+    stack.run("backup.full")
+    before = scratches()
+    for level in (2, 3):
+        (found,) = stack.json("backup.verify", "--id", "latest", "--level", str(level))["data"]  # type: ignore[misc]
+        assert (found["verified"]["level"], found["verified"]["fault"]) == (level, None)
+    drilled = stack.run("restore.drill").stdout
+    assert "RTO" in drilled
+    assert "RPO" in drilled
+    begun = stack.start("restore.drill")
+    assert begun.stdout is not None
+    next(line for line in begun.stdout if "pg_restore" in line)
+    os.kill(begun.pid, signal.SIGKILL)
+    begun.communicate(timeout=60)
+    until("the throw-away container is gone", lambda: scratches() == before)
+
+
 @pytest.mark.parity("B14")
 def test_one_database_is_restored_alone(stack: Stack) -> None:
     """The others, and the files, stay as they are; the undo is as narrow."""

@@ -18,6 +18,9 @@ from ops.restore import filling, restoring
 from ops.storage.base import StorageFailed
 
 
+pytestmark = pytest.mark.parity("B13")
+
+
 @pytest.fixture
 def stack(tmp_path):
     return Stack(tmp_path)
