@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ops.config.servers import state_host_of
 from ops.environments.arguments import listed
 from ops.environments.masking import masked
-from ops.errors import Interrupted
+from ops.errors import Interrupted, OpsError
 from ops.hosts import Cancelled
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
@@ -61,13 +61,38 @@ class Backups:
                 wait=wait,
             )
 
-    def plan(self, *, only: Sequence[str] = (), state_host: str | None = None) -> BackupPlan:
-        """Return what a full backup would stream where; raises what it would be refused for. Nothing is changed."""
+    def incremental(
+        self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
+    ) -> Taken:
+        """Take what came since the last backup of the newest chain; datastores without increments are dumped whole.
+
+        Raises ConfigError where none has increments, FailedUnchanged where none can follow on that chain, and as `full`.
+        """
+        interruption = Interruption()
+        settings = self._environment.settings
+        with self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
+            from ops.backup.backing_up import back_up
+
+            return back_up(
+                settings,
+                hosts,
+                state_host_of(settings, state_host),
+                reporter or Silent(),
+                interruption,
+                incremental=True,
+                wait=wait,
+            )
+
+    def plan(
+        self, *, only: Sequence[str] = (), incremental: bool = False, state_host: str | None = None
+    ) -> BackupPlan:
+        """Return what a backup would stream where; raises what it would be refused for. Nothing is changed."""
         settings = self._environment.settings
         with self._environment.reading(state_host) as hosts:
             from ops.backup.backing_up import plan_backup
 
-            return plan_backup(settings, hosts, state_host_of(settings, state_host), listed("only", only))
+            state = state_host_of(settings, state_host)
+            return plan_backup(settings, hosts, state, listed("only", only), incremental=incremental)
 
     def verify(self, backup: str | None = None, *, level: int = 1) -> tuple[Looked, ...]:
         """Look at a backup by its id, or at all, write down what was found, and return it.
@@ -92,11 +117,29 @@ class Backups:
             return prune_all(settings, hosts, state, interruption, wait=wait, really=not dry_run)
 
     def status(self) -> BackupStatus:
-        """Return how old the newest good backup is, against the RPO; raises StorageFailed where that cannot be known."""
+        """Return how old the newest good backup is, against the RPO, and whether increments can follow on it.
+
+        For the latter the servers of datastores with increments are asked. Raises StorageFailed where the age cannot be known.
+        """
         from ops.backup.status import backup_status
 
+        found = self.list()
         rpo = self._environment.settings.config.backup.rpo
-        return backup_status(self.list(), rpo, datetime.now(UTC))
+        return backup_status(found, rpo, datetime.now(UTC), self._alarms(found))
+
+    def _alarms(self, found: Catalog) -> tuple[str, ...]:
+        stores = self._environment.settings.config.datastores
+        if not any(one.point_in_time for one in stores.postgres.values()) and not any(
+            one.increments for one in stores.files.values()
+        ):
+            return ()
+        try:
+            with self._environment.reading(None) as hosts:
+                from ops.backup.courses import alarms
+
+                return alarms(self._environment.settings, hosts, found)
+        except OpsError as error:
+            return (f"whether increments can follow is not known: {error}",)
 
     def list(self) -> Catalog:
         """Return the backups in the storage, the oldest first, and what runs that died left; raises StorageFailed."""
