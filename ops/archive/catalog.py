@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import PurePosixPath
 
 from ops.archive.manifest import NAME, VERIFIED, Damaged, Manifest, Verified
 from ops.storage.base import Item, Storage
 
-__all__ = ["Catalog", "Entry", "catalog"]
+__all__ = ["Catalog", "Entry", "catalog", "linked"]
 
 AT_ONCE = 16
 
@@ -19,7 +20,8 @@ AT_ONCE = 16
 class Entry:
     """A backup in the storage: its folder (a key prefix), its manifest or why that cannot be read, and what is there.
 
-    `verified` is the last look at it beyond the list.
+    `verified` is the last look at it beyond the list. `broken` says why nothing can be restored from an increment that is
+    good itself: what it builds on is not.
     """
 
     folder: str
@@ -27,11 +29,14 @@ class Entry:
     damage: str | None
     items: tuple[Item, ...]
     verified: Verified | None = None
+    broken: str | None = None
 
     @property
     def fault(self) -> str | None:
         """What is wrong with it, as far as the list and the last verification tell; None for a good one."""
-        return self.listed_fault or (self.verified.fault if self.verified is not None else None)
+        return (
+            self.listed_fault or (self.verified.fault if self.verified is not None else None) or self.broken
+        )
 
     @property
     def listed_fault(self) -> str | None:
@@ -96,7 +101,24 @@ def catalog(storage: Storage, prefix: str, stack: str, environment: str) -> Cata
         or (entry.manifest.stack, entry.manifest.environment) == (stack, environment)
     )
     rest = (items for name, items in folders.items() if name not in complete)
-    return Catalog(tuple(sorted(ours, key=_age)), tuple(chain.from_iterable(rest)))
+    return Catalog(linked(sorted(ours, key=_age)), tuple(chain.from_iterable(rest)))
+
+
+def linked(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Given entries, the oldest first, return them with the increments told broken that nothing can be restored from."""
+    found: list[Entry] = []
+    known: dict[str, Entry] = {}
+    for entry in entries:
+        manifest, broken = entry.manifest, None
+        if manifest is not None and manifest.kind == "incremental":
+            before = known.get(manifest.after)
+            if before is None:
+                broken = f"it builds on {manifest.after}, which is not there"
+            elif before.fault is not None:
+                broken = f"it builds on {manifest.after}, which is damaged"
+        found.append(replace(entry, broken=broken))
+        known[entry.id] = found[-1]
+    return tuple(found)
 
 
 def _age(entry: Entry) -> tuple[str, str, str]:

@@ -75,8 +75,9 @@ class Saved:
 class Manifest:
     """One backup. Times are RFC 3339 in UTC, the end to the millisecond; `chain` is the id of the full backup that it builds on, its own for a full one.
 
-    It is `partial` when some datastores only were asked for, and a `safety` one when it holds what a restore replaced:
-    such a one is not what anybody means by the latest.
+    `after` is the id of the backup of the chain right before it, empty for a full one. It is `partial` when some
+    datastores only were asked for, and a `safety` one when it holds what a restore replaced: such a one is not what
+    anybody means by the latest.
     """
 
     id: str
@@ -90,6 +91,7 @@ class Manifest:
     tool: str
     partial: bool = False
     safety: bool = False
+    after: str = ""
     datastores: Mapping[str, Saved] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,4 @@
-"""A full backup: every datastore streamed from its server to the storage, and the manifest last."""
+"""A backup, full or an increment: every datastore streamed from its server to the storage, and the manifest last."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any, Literal
 
 from ops.archive.catalog import catalog
 from ops.archive.manifest import NAME, Damaged, Manifest, Part, Saved, folder_of, manifest_key
 from ops.archive.streaming import checked_recipients, send
+from ops.backup.courses import Course, chain_for, check_wanted, courses, settle
 from ops.backup.pruning import prune
 from ops.backup.running import locked
 from ops.backup.verifying import verify
 from ops.config import Settings
 from ops.datastores import configured
 from ops.datastores.base import Datastore, Looked, Packing, Stream
+from ops.datastores.increments import progress_in
 from ops.datastores.looking import look
-from ops.errors import OpsError
+from ops.errors import FailedUnchanged, OpsError
 from ops.hosts import Host
 from ops.hosts.fleet import each, together
 from ops.outcomes import Outcome, Target
@@ -55,6 +58,7 @@ class BackupPlan:
 
     storage: str
     streams: tuple[PlannedStream, ...]
+    kind: Literal["full", "incremental"] = "full"
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,22 @@ class Taken:
 
 
 def plan_backup(
-    settings: Settings, hosts: Mapping[str, Host], state_host: str, only: tuple[str, ...] = ()
+    settings: Settings,
+    hosts: Mapping[str, Host],
+    state_host: str,
+    only: tuple[str, ...] = (),
+    *,
+    incremental: bool = False,
 ) -> BackupPlan:
     """Return what a backup would stream where; raises what it would be refused for. Nothing is changed."""
     storage = open_storage(settings)
     stores = configured(settings, layout_of(settings), only)
     checked_recipients(settings.config.backup.recipients)
+    if incremental:
+        check_wanted(settings, stores)
     looked = look(stores, hosts)
+    chain = chain_for(settings, storage) if incremental else ()
+    planned = courses(settings, stores, looked, chain, partial=bool(only))
     folder = folder_of(prefix_now(settings, state_host), "ID")
     return BackupPlan(
         storage.shown,
@@ -87,8 +100,9 @@ def plan_backup(
                 stream.compression,
             )
             for name, store in stores.items()
-            for stream in store.streams(looked[name], _packing(settings), "plan")
+            for stream in planned[name].streams(_packing(settings), "plan", {})
         ),
+        "incremental" if incremental else "full",
     )
 
 
@@ -100,6 +114,7 @@ def back_up(
     interruption: Interruption,
     *,
     only: tuple[str, ...] = (),
+    incremental: bool = False,
     wait: float = 0.0,
     safety: bool = False,
     run_id: str | None = None,
@@ -107,26 +122,33 @@ def back_up(
     """Take a full backup of all datastores, or those in `only`; return what came of it, and its manifest.
 
     A `safety` one is of what a restore replaces: no old one goes for it, which might be the one to be restored.
+    An `incremental` one is of all: what came since the last backup of the newest chain, where a datastore has increments.
     `hosts` has the servers of the datastores, and the state host for the journal. Raises Locked when another backup is
     at work on one of them for longer than `wait` seconds, Unreachable, FailedUnchanged and Interrupted: then no backup
     is listed and what had been stored of it is removed.
     """
-    with running(settings, "backup.full", hosts, state_host, reporter, interruption, run_id) as run:
+    kind: Literal["full", "incremental"] = "incremental" if incremental else "full"
+    with running(settings, f"backup.{kind}", hosts, state_host, reporter, interruption, run_id) as run:
         storage = open_storage(settings, lambda: run.interruption.cancellation.check())
         stores = configured(settings, run.layout, only)
         checked_recipients(settings.config.backup.recipients)
+        if incremental:
+            check_wanted(settings, stores)
         prefix = prefix_now(settings, state_host)
         folder = folder_of(prefix, run.run_id)
         with journalled(run), locked(run, stores, wait):
             enter(run, Phase.BACKUP)
             with _swept(run, storage, folder):
+                chain = chain_for(settings, storage) if incremental else ()
                 looked = look(stores, run.reach)
+                planned = courses(settings, stores, looked, chain, partial=bool(only))
                 note(run, "started")
-                saved = _dump(run, storage, stores, looked, folder)
+                saved = _dump(run, storage, stores, looked, planned, folder)
                 manifest = Manifest(
                     id=run.run_id,
-                    kind="full",
-                    chain=run.run_id,
+                    kind=kind,
+                    chain=chain[0].id if chain else run.run_id,
+                    after=chain[-1].id if chain else "",
                     stack=settings.stack,
                     environment=settings.environment,
                     project=settings.project,
@@ -138,6 +160,7 @@ def back_up(
                     datastores=saved,
                 )
                 storage.put(manifest_key(prefix, run.run_id), manifest.to_json())
+            settle(run, run.reach, stores, looked, {name: one.details for name, one in saved.items()})
             expired = _looked_after(run, storage, expire=not safety)
         note(run, "done", exit_code=0, seconds=run.seconds)
         targets = {name: Target("datastore", "unchanged") for name in stores}
@@ -194,7 +217,12 @@ def _looked_after(run: Run, storage: Storage, *, expire: bool) -> tuple[str, ...
 
 
 def _dump(
-    run: Run, storage: Storage, stores: Mapping[str, Datastore], looked: Mapping[str, Looked], folder: str
+    run: Run,
+    storage: Storage,
+    stores: Mapping[str, Datastore],
+    looked: Mapping[str, Looked],
+    planned: Mapping[str, Course],
+    folder: str,
 ) -> dict[str, Saved]:
     """Stream all datastores: those of one server one after another, the servers side by side."""
     packing = _packing(run.settings)
@@ -207,11 +235,13 @@ def _dump(
             parts: list[Part] = []
             counts: dict[str, Mapping[str, int]] = {}
             warnings = list(looked[name].warnings)
-            for stream in store.streams(looked[name], packing, run.run_id):
+            progress = _begun(run, host, planned[name])
+            for stream in planned[name].streams(packing, run.run_id, progress):
                 part, told = _stream(run, storage, host, _key(run.settings, folder, name, stream), stream)
                 parts.append(part)
                 counts[stream.part] = store.counts_of(told)
                 warnings += store.warnings_of(told)
+                progress |= progress_in(told)
             for text in warnings:
                 run.warn(f"{name}: {text}")
             found[name] = Saved(
@@ -220,7 +250,10 @@ def _dump(
                 looked[name].versions,
                 tuple(parts),
                 {part: rows for part, rows in counts.items() if rows},
-                store.details_of(looked[name]),
+                {
+                    **store.details_of(looked[name]),
+                    **({"increments": progress} if planned[name].follows else {}),
+                },
                 tuple(run.settings.redactor(text) for text in warnings),
             )
         run.reporter.finished(host.name, "dumped")
@@ -229,6 +262,18 @@ def _dump(
     servers = {store.server: run.reach[store.server] for store in stores.values()}
     saved = {name: one for found in together(each(servers, dump)).values() for name, one in found.items()}
     return {name: saved[name] for name in stores}
+
+
+def _begun(run: Run, host: Host, course: Course) -> dict[str, Any]:
+    """Do what comes before a datastore's streams; return what it says of where they begin."""
+    if course.begin is None:
+        return {}
+    run.reporter.step(host.name, course.begin.shown)
+    run.log.write(f"$ {course.begin.shown}", host.name)
+    result = host.run(course.begin)
+    if not result.ok:
+        raise FailedUnchanged(f"{course.begin.shown}: {result.last_lines}", target=host.name)
+    return progress_in(result.stdout)
 
 
 def _stream(run: Run, storage: Storage, host: Host, key: str, stream: Stream) -> tuple[Part, str]:

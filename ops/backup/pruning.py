@@ -84,7 +84,9 @@ def prune(
     size = sum(item.size for entry in gone for item in entry.items)
     size += sum(item.size for item in found.leftovers) if leftovers else 0
     if really:
-        for entry in gone:
+        for entry in reversed(
+            gone
+        ):  # a chain from its end: one that is cut off in the middle can be restored still
             storage.delete([f"{entry.folder}{NAME}"])
             storage.delete([item.key for item in entry.items if item.key != f"{entry.folder}{NAME}"])
         storage.delete(left)

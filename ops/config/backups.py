@@ -178,6 +178,17 @@ class Postgres(Model):
     databases: tuple[str, ...] = Field(
         default=(), description="Databases to dump; none means all but the templates."
     )
+    point_in_time: bool = Field(
+        default=False,
+        description="Hold back the write-ahead log, so that `backup.incremental` can ship it and the whole cluster can be "
+        "brought back to any moment. PostgreSQL 13 or newer.",
+    )
+    wal_keep: str = Field(
+        default="4GB",
+        pattern=r"^[1-9][0-9]*(MB|GB|TB)$",
+        description="What the log that no backup holds yet may take of the server's disk. Past that the server lets go of it, "
+        "and a full backup has to begin anew. A lower max_slot_wal_keep_size that is set on the server stays.",
+    )
 
 
 class Files(Model):
@@ -192,6 +203,18 @@ class Files(Model):
         description="Globs of what to take, relative to the folder; none means all. `*` matches `/` too.",
     )
     exclude: tuple[str, ...] = Field(default=(), description="Globs of what to leave out.")
+    increments: bool = Field(
+        default=False,
+        description="Let `backup.incremental` take what changed alone. Without it the whole folder is taken. Not with `include`.",
+    )
+
+    @model_validator(mode="after")
+    def _has_all_for_increments(self) -> Files:
+        if self.increments and self.include:
+            raise ValueError(
+                "increments and include exclude each other: tar tells what went away of whole folders only"
+            )
+        return self
 
     @field_validator("path")
     @classmethod
@@ -212,6 +235,16 @@ class Datastores(Model):
     def services(self) -> frozenset[str]:
         """The services that hold the data."""
         return frozenset(one.service for one in self.postgres.values())
+
+    @model_validator(mode="after")
+    def _one_log_each(self) -> Datastores:
+        held: dict[tuple[str, str | None], str] = {}
+        for name, one in self.postgres.items():
+            if one.point_in_time and (other := held.setdefault((one.service, one.server), name)) != name:
+                raise ValueError(
+                    f"{other} and {name} both have point_in_time, and the log of {one.service} is one: set it at one of them"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Datastores:

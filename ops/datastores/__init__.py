@@ -26,11 +26,24 @@ def configured(settings: Settings, layout: Layout, only: tuple[str, ...] = ()) -
     faults: list[OpsError] = []
     for name, place in _places(settings, only, faults).items():
         if (db := found.postgres.get(name)) is not None:
-            stores[name] = Postgres(name, settings.project, db.service, place, db.user, db.databases)
+            stores[name] = Postgres(
+                name,
+                settings.project,
+                db.service,
+                place,
+                db.user,
+                db.databases,
+                db.point_in_time,
+                db.wal_keep,
+                slot_shared=any(
+                    one.point_in_time for one in found.postgres.values() if one.service == db.service
+                ),
+            )
         else:
             files = found.files[name]
             path = files.path if files.path.startswith("/") else f"{layout.shared}/{files.path}"
-            stores[name] = Files(name, place, path, files.include, files.exclude)
+            states = f"{layout.root}/increments" if files.increments else ""
+            stores[name] = Files(name, place, path, files.include, files.exclude, states)
     if faults:
         raise gathered(faults)
     unknown = [name for name in only if name not in stores]

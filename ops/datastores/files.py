@@ -8,6 +8,7 @@ of it is, and some of the restored is in the folder; `.ops-old-TAG`, the swap is
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from ops.commands import Command, quote, quote_all
 from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.increments import PROGRESS
 from ops.datastores.shell import held, through_zstd
 from ops.errors import FailedUnchanged, UsageError
 
@@ -26,18 +28,24 @@ _MEMBERS = "ops-members "
 _CHANGED = re.compile(
     r"tar: (.+: (?:file changed as we read it|File removed before we read it|File shrank by \d+ bytes.*))"
 )
+_RUN = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-" + "[0-9a-f]" * 4  # as a shell's pattern
 _TAG = "[0-9]" * 8 + "t" + "[0-9]" * 6 + "z" + "[0-9a-f]" * 4  # as a shell's pattern
 
 
 @dataclass(frozen=True)
 class Files:
-    """A folder; `include` and `exclude` are globs relative to it, in which `*` matches `/` too, as in GNU tar."""
+    """A folder; `include` and `exclude` are globs relative to it, in which `*` matches `/` too, as in GNU tar.
+
+    `states` is the folder in which tar keeps, for increments, what it has seen; empty, none are wanted. What it keeps
+    bears the id of the backup that it belongs to, and goes once there is a newer one.
+    """
 
     name: str
     server: str
     path: str
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    states: str = ""
 
     @property
     def kind(self) -> str:
@@ -51,7 +59,8 @@ class Files:
             "printf 'tar\\t%s\\n' \"$(tar --version | head -n 1)\"; "
             f"[ -d {path} ] && printf 'there\\tyes\\n'; "
             # A link is followed: what it leads to is what is dumped, swapped and mounted.
-            f"printf 'path\\t%s\\n' \"$(readlink -m -- {path})\"",
+            f"printf 'path\\t%s\\n' \"$(readlink -m -- {path})\"; "
+            f"printf 'states\\t%s\\n' \"$(cd {quote(self.states or '/nowhere')} 2>/dev/null && echo {quote(self.name)}.*.snar)\"",
             title=f"look at {self.path}",
         )
 
@@ -61,11 +70,56 @@ class Files:
             {"tar": said["tar"].rpartition(" ")[2]},
             engine=False,
             server="zstd" in said,
-            facts={"path": said["path"]},
+            facts={"path": said["path"], "states": said.get("states", "")},
             there="there" in said,
         )
 
     def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
+        return self._tar(looked, packing, mark)
+
+    @property
+    def increments(self) -> bool:
+        return bool(self.states)
+
+    def begin(self, looked: Looked) -> Command | None:
+        return None
+
+    def base(
+        self, looked: Looked, packing: Packing, mark: str, begun: Mapping[str, Any]
+    ) -> tuple[Stream, ...]:
+        return self._tar(looked, packing, mark, f"mkdir -p -m 700 -- {quote(self.states)}")
+
+    def increment(
+        self, looked: Looked, packing: Packing, mark: str, last: Mapping[str, Any]
+    ) -> tuple[Stream, ...]:
+        was, state = self._state(last["state"]), self._state(mark)
+        return self._tar(looked, packing, mark, f"cp -- {quote(was)} {quote(state)}")
+
+    def trouble(self, looked: Looked, last: Mapping[str, Any]) -> str | None:
+        if "state" not in last:
+            return "the last full backup was taken without increments"
+        if last["of"] != self._of(looked):
+            return "its path or its globs are others than in the last backup"
+        if f"{self.name}.{last['state']}.snar" not in looked.facts["states"].split(" "):
+            return f"{self._state(last['state'])} is gone, which says what the last backup holds"
+        return None
+
+    def settled(self, looked: Looked, now: Mapping[str, Any]) -> Command:
+        kept, states = quote(self._state(now["state"])), f"{quote(self.states)}/{quote(self.name)}"
+        return self._command(
+            f'for p in {states}.{_RUN}.snar; do [ "$p" = {kept} ] || rm -f -- "$p"; done',
+            f"remove what earlier increments of {self.path} went by",
+        )
+
+    def _state(self, mark: str) -> str:
+        return f"{self.states}/{self.name}.{mark}.snar"
+
+    def _of(self, looked: Looked) -> list[str]:
+        """What an increment must have in common with what it builds on."""
+        return [looked.facts["path"], *self.exclude]
+
+    def _tar(self, looked: Looked, packing: Packing, mark: str, prepare: str = "") -> tuple[Stream, ...]:
+        """Return the folder as a tar; where something is to `prepare`, as one that GNU tar's increments can follow."""
         if not looked.there:
             raise FailedUnchanged(
                 f"datastore {self.name}: there is no folder {self.path}", target=self.server
@@ -81,9 +135,12 @@ class Files:
             "--acls",
             "--xattrs",
         )
+        # A device may have another number after a reboot, and is the same all the same.
+        following = (f"--listed-incremental={self._state(mark)}", "--no-check-device") if prepare else ()
         tar = quote_all(
             (
                 *taking,
+                *following,
                 *("--verbose", "--index-file=/dev/fd/5", "--anchored"),
                 *(f"--exclude=./{glob}" for glob in self.exclude),
                 *("--null", "--no-recursion" if self.include else "--sort=name", "--files-from=-"),
@@ -92,12 +149,15 @@ class Files:
         # With globs all folders go along, so that each comes back with its owner and mode.
         wanted = f"-ignore_readdir_race \\( -type d -o {_matching(self.include)} \\)"
         listing = f"find . {wanted} -print0" if self.include else "printf '.\\0'"
+        progress = json.dumps({"state": mark, "of": self._of(looked)})
+        told = f"; printf '%s\\n' {quote(PROGRESS + progress)} >&2" if prepare else ""
         # tar goes to 4, its list of members through 3 to be counted, the statuses to 7. tar's status 1 is no failure: the
         # archive is whole, and something in it changed while it was read.
         script = (
+            f"{f'{prepare} || exit 1; ' if prepare else ''}"
             f"cd {quote(looked.facts['path'])} || exit 1; export LC_ALL=C; exec 4>&1; "
             f"_ops_t=$( {{ {{ {{ {listing} || echo listing >&7; }} | {tar} 5>&3 >&4; echo $? >&7; }} 3>&1 | "
-            f"printf '{_MEMBERS}%s\\n' \"$(wc -l)\" >&2; }} 7>&1 ); case $_ops_t in 0|1) ;; *) exit 1 ;; esac"
+            f"printf '{_MEMBERS}%s\\n' \"$(wc -l)\" >&2; }} 7>&1 ); case $_ops_t in 0|1) ;; *) exit 1 ;; esac{told}"
         )
         body = through_zstd(script, packing) if where == "server" else script
         ending = "tar" if where == "none" else "tar.zst"

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote as percent
 
 from ops.commands import Command, quote
+from ops.datastores import postgres_wal as wal
 from ops.datastores.base import (
     Compression,
     Counts,
@@ -46,6 +47,7 @@ ROLES = ""  # the part of what belongs to the cluster: a name that no database c
 _PART = "ops-part "
 _COUNT = "ops-count "
 _SETTINGS = "ops-settings "
+_TOOLS = {ROLES: "pg_dumpall", wal.BASE: "pg_basebackup", wal.WAL: "write-ahead log"}
 _PSQL = "psql -X -q -At -v ON_ERROR_STOP=1"
 _VERSION = "SELECT 'server' || E'\\t' || current_setting('server_version')"
 _DATABASES = (
@@ -75,7 +77,11 @@ _SET = (
 
 @dataclass(frozen=True)
 class Postgres:
-    """A PostgreSQL server in a container of a compose project."""
+    """A PostgreSQL server in a container of a compose project.
+
+    With `point_in_time` its log is held back, by `wal_keep` at most. `slot_shared` says that another datastore of the
+    same service wants that.
+    """
 
     name: str
     project: str
@@ -83,6 +89,9 @@ class Postgres:
     server: str
     user: str = ""
     databases: tuple[str, ...] = ()
+    point_in_time: bool = False
+    wal_keep: str = "4GB"
+    slot_shared: bool = False
 
     @property
     def kind(self) -> str:
@@ -93,7 +102,9 @@ class Postgres:
             f"{self._entry()} tool=$(pg_dump --version) || exit 1; printf 'tool\\t%s\\n' \"$tool\"; "
             # What it cannot compress with, it says before it looks for a server.
             "PGHOST=/nowhere pg_dump -Fc -Z zstd:1 2>&1 | grep -qi compress || printf 'engine\\tzstd\\n'; "
-            f"{_PSQL} -d template1 -c {quote(_VERSION)} -c {quote(_DATABASES)} -c {quote(_ROLES)}"
+            f"{wal.replication(_PSQL) if self.point_in_time else ''}"
+            f"{_PSQL} -d template1 -c {quote(_VERSION)} -c {quote(_DATABASES)} -c {quote(_ROLES)} -c {quote(wal.SLOT_ROW)}"
+            f"{f' -c {quote(wal.FACTS)}' if self.point_in_time else ''}"
         )
         return Command(
             f"{finding(self.project, self.service)}"
@@ -117,6 +128,7 @@ class Postgres:
             "missing": "".join(missing[:1]),
         }
         facts["databases"] = json.dumps([row for row in wanted if row["datallowconn"]])
+        facts |= {key: said[key] for key in ("slot", "wal", "replication") if key in said}
         return Looked(
             versions={"postgres": said["server"], "pg_dump": tool},
             engine="engine" in said,
@@ -140,6 +152,44 @@ class Postgres:
             self._roles(looked, packing, mark),
             *(self._database(name, looked, packing, mark) for name in self.details_of(looked)["databases"]),
         )
+
+    @property
+    def increments(self) -> bool:
+        return self.point_in_time
+
+    def begin(self, looked: Looked) -> Command | None:
+        if self.point_in_time:
+            wal.check_settings(self.name, self.server, looked)
+            script = wal.beginning(self._entry(), _PSQL, looked, wal.megabytes(self.wal_keep))
+            return self._inside(script, looked, "hold back the log", changes="a replication slot")
+        if looked.facts.get("slot") and not self.slot_shared:
+            script = wal.letting_go(self._entry(), _PSQL)
+            return self._inside(script, looked, "hold back the log no more", changes="a replication slot")
+        return None
+
+    def base(
+        self, looked: Looked, packing: Packing, mark: str, begun: Mapping[str, Any]
+    ) -> tuple[Stream, ...]:
+        """The log is read right behind the base backup: the fewer segments, the sooner a restore is there."""
+        base = self._cluster(wal.BASE, wal.copying(self._entry(), _PSQL), looked, packing, mark)
+        return (
+            base,
+            self._log(looked, packing, mark, begun.get("start", "0/0")),
+            *self.streams(looked, packing, mark),
+        )
+
+    def increment(
+        self, looked: Looked, packing: Packing, mark: str, last: Mapping[str, Any]
+    ) -> tuple[Stream, ...]:
+        wal.check_settings(self.name, self.server, looked)
+        return (self._log(looked, packing, mark, last["end"]),)
+
+    def settled(self, looked: Looked, now: Mapping[str, Any]) -> Command:
+        sql = f"SELECT pg_replication_slot_advance({literal(wal.SLOT)}, {literal(now['end'])}) \\g /dev/null"
+        return self._sql([sql], looked, "let go of the log that is stored", changes="a replication slot")
+
+    def trouble(self, looked: Looked, last: Mapping[str, Any]) -> str | None:
+        return wal.trouble(looked, last)
 
     def counts_of(self, told: str) -> Mapping[str, int]:
         rows = (line.removeprefix(_COUNT) for line in told.split("\n") if line.startswith(_COUNT))
@@ -277,6 +327,23 @@ class Postgres:
             title=f"pg_restore {name} of {self.service}",
         )
 
+    def _log(self, looked: Looked, packing: Packing, mark: str, start: str) -> Stream:
+        script = wal.shipping(self._entry(), _PSQL, looked, start)
+        return self._cluster(wal.WAL, script, looked, packing, mark)
+
+    def _cluster(self, part: str, script: str, looked: Looked, packing: Packing, mark: str) -> Stream:
+        where = chosen(packing, engine=False, server=looked.server)
+        if where == "engine":  # which packs dumps alone
+            where = "server" if looked.server else "operator"
+        return self._stream(part, f"{part.strip('/')}.tar", script, where, looked, packing, mark)
+
+    def _inside(self, script: str, looked: Looked, title: str, *, changes: str) -> Command:
+        return Command(
+            f"docker exec {quote(looked.facts['container'])} sh -c {quote(script)} </dev/null",
+            changes=changes,
+            title=f"{title} of {self.service}",
+        )
+
     def _sql(
         self,
         lines: Sequence[str],
@@ -357,9 +424,7 @@ class Postgres:
             Command(
                 f"c={quote(looked.facts['container'])}; {body}",
                 timeout=None,
-                title=f"pg_dump {part} of {self.service}"
-                if part != ROLES
-                else f"pg_dumpall of {self.service}",
+                title=f"{_TOOLS.get(part, f'pg_dump {part}')} of {self.service}",
             ),
             ending if where in ("engine", "none") else f"{ending}.zst",
             where,

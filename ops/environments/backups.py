@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ops.config.servers import state_host_of
 from ops.environments.arguments import listed
 from ops.environments.masking import masked
-from ops.errors import Interrupted, UsageError
+from ops.errors import Interrupted, OpsError, UsageError
 from ops.hosts import Cancelled
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
@@ -48,10 +48,29 @@ class Backups:
         Unreachable, and Interrupted on a signal; then no backup is listed and nothing of it is left in the storage,
         unless the error's `left_behind` says so.
         """
-        interruption, reporter = Interruption(), reporter or Silent()
-        settings, chosen = self._environment.settings, listed("only", only)
+        chosen = listed("only", only)
+        return self._take("backup.full", chosen, wait, state_host, reporter or Silent())
+
+    def incremental(
+        self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
+    ) -> Taken:
+        """Take what came since the last backup of the newest chain; datastores without increments are dumped whole.
+
+        Raises ConfigError where none has increments, FailedUnchanged where none can follow on that chain, and as `full`.
+        """
+        return self._take("backup.incremental", (), wait, state_host, reporter or Silent())
+
+    def _take(
+        self,
+        action: str,
+        only: tuple[str, ...],
+        wait: float,
+        state_host: str | None,
+        reporter: Reporter,
+    ) -> Taken:
+        interruption, settings = Interruption(), self._environment.settings
         # A part is not what the switch waits for.
-        with watched(settings, "backup.full", reporter, pings=not chosen) as watch:
+        with watched(settings, action, reporter, pings=not only) as watch:
             with self._environment.hosts(interruption.cancellation, (), state_host) as hosts:
                 from ops.backup.backing_up import back_up
 
@@ -61,19 +80,23 @@ class Backups:
                     state_host_of(settings, state_host),
                     reporter,
                     interruption,
-                    only=chosen,
+                    only=only,
+                    incremental=action == "backup.incremental",
                     wait=wait,
                     run_id=watch.run_id,
                 )
             return replace(taken, outcome=watch.done(taken.outcome))
 
-    def plan(self, *, only: Sequence[str] = (), state_host: str | None = None) -> BackupPlan:
-        """Return what a full backup would stream where; raises what it would be refused for. Nothing is changed."""
+    def plan(
+        self, *, only: Sequence[str] = (), incremental: bool = False, state_host: str | None = None
+    ) -> BackupPlan:
+        """Return what a backup would stream where; raises what it would be refused for. Nothing is changed."""
         settings = self._environment.settings
         with self._environment.reading(state_host) as hosts:
             from ops.backup.backing_up import plan_backup
 
-            return plan_backup(settings, hosts, state_host_of(settings, state_host), listed("only", only))
+            state = state_host_of(settings, state_host)
+            return plan_backup(settings, hosts, state, listed("only", only), incremental=incremental)
 
     def verify(
         self,
@@ -138,11 +161,29 @@ class Backups:
             )
 
     def status(self) -> BackupStatus:
-        """Return how old the newest good backup is, against the RPO; raises StorageFailed where that cannot be known."""
+        """Return how old the newest good backup is, against the RPO, and whether increments can follow on it.
+
+        For the latter the servers of datastores with increments are asked. Raises StorageFailed where the age cannot be known.
+        """
         from ops.backup.status import backup_status
 
+        found = self.list()
         rpo = self._environment.settings.config.backup.rpo
-        return backup_status(self.list(), rpo, datetime.now(UTC))
+        return backup_status(found, rpo, datetime.now(UTC), self._alarms(found))
+
+    def _alarms(self, found: Catalog) -> tuple[str, ...]:
+        stores = self._environment.settings.config.datastores
+        if not any(one.point_in_time for one in stores.postgres.values()) and not any(
+            one.increments for one in stores.files.values()
+        ):
+            return ()
+        try:
+            with self._environment.reading(None) as hosts:
+                from ops.backup.courses import alarms
+
+                return alarms(self._environment.settings, hosts, found)
+        except OpsError as error:
+            return (f"whether increments can follow is not known: {error}",)
 
     def list(self) -> Catalog:
         """Return the backups in the storage, the oldest first, and what runs that died left; raises StorageFailed."""

@@ -13,7 +13,7 @@ from ops.tasks.options import at_least, helps, names, target_of
 if TYPE_CHECKING:
     from ops.environments import Environment
 
-__all__ = ["full", "list_", "prune", "status", "verify"]
+__all__ = ["full", "incremental", "list_", "prune", "status", "verify"]
 
 
 @task(help=helps("env", "stack", "only", "state_host", "wait", "dry_run", "json", "quiet"))
@@ -43,6 +43,32 @@ def full(
             wait=at_least(0, "--wait", wait),
             state_host=state_host or None,
             reporter=reporter,
+        )
+    return Answer(taken_text(taken), data=taken.manifest, outcome=taken.outcome, settings=target.settings)
+
+
+@task(help=helps("env", "stack", "state_host", "wait", "dry_run", "json", "quiet"))
+def incremental(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    state_host: str = "",
+    wait: int = 0,
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Back up what came since the last backup; datastores that know no increments are dumped whole."""
+    from ops.tasks.live import reporter_for
+
+    target = target_of(env, stack)
+    if dry_run:
+        return _plan(target, (), state_host, incremental=True)
+    from ops.tasks.backups_showing import taken_text
+
+    with closing(reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)) as reporter:
+        taken = target.backup.incremental(
+            wait=at_least(0, "--wait", wait), state_host=state_host or None, reporter=reporter
         )
     return Answer(taken_text(taken), data=taken.manifest, outcome=taken.outcome, settings=target.settings)
 
@@ -144,8 +170,10 @@ def status(c: Context, env: str = "", stack: str = "", json: bool = False, quiet
     return Answer(status_text(found), data=found, settings=target.settings, exit_code=found.code)
 
 
-def _plan(target: Environment, only: tuple[str, ...], state_host: str) -> Answer:
+def _plan(
+    target: Environment, only: tuple[str, ...], state_host: str, *, incremental: bool = False
+) -> Answer:
     from ops.tasks.backups_showing import plan_text
 
-    found = target.backup.plan(only=only, state_host=state_host or None)
+    found = target.backup.plan(only=only, incremental=incremental, state_host=state_host or None)
     return Answer(plan_text(found), data=found, settings=target.settings)

@@ -37,7 +37,8 @@ def plan_text(plan: BackupPlan) -> str:
         [stream.datastore, stream.server, stream.command, f"compressed: {stream.compression}", stream.key]
         for stream in plan.streams
     ]
-    return f"A full backup to {plan.storage} would write:\n{table(rows, '  ')}"
+    article = "An" if plan.kind == "incremental" else "A"
+    return f"{article} {plan.kind} backup to {plan.storage} would write:\n{table(rows, '  ')}"
 
 
 def taken_text(taken: Taken) -> str:
@@ -88,7 +89,10 @@ def status_text(found: BackupStatus) -> str:
     else:
         text = f"newest good backup {found.newest} is {_duration(found.age)} old (RPO {rpo})"
     damaged = f"; damaged: {', '.join(found.damaged)}" if found.damaged else ""
-    return f"BACKUP {word} - {text}{damaged}"
+    alarms = (
+        f"; no increment can follow until a full backup: {'; '.join(found.alarms)}" if found.alarms else ""
+    )
+    return f"BACKUP {word} - {text}{damaged}{alarms}"
 
 
 def _duration(seconds: float) -> str:
@@ -168,13 +172,18 @@ def _row(entry: Entry) -> list[str]:
         *(["partial"] if manifest.partial else []),
         *(["safety"] if manifest.safety else []),
     ]
-    kind = ", ".join(words)
+    kind = ", ".join(words) + (f" after {manifest.after}" if manifest.after else "")
     return [entry.id, kind, decimal(manifest.stored), ", ".join(manifest.datastores), state]
 
 
 def _held(saved: Saved) -> str:
     if saved.kind == "files":
         return f"{sum(sum(part.values()) for part in saved.counts.values())} files and folders"
-    rows = sum(sum(part.values()) for part in saved.counts.values())
-    tables = sum(len(part) for part in saved.counts.values())
-    return f"{rows} rows in {tables} tables of {len(saved.counts)} database(s)"
+    databases = [part for name, part in saved.counts.items() if not name.startswith("/")]
+    rows, tables = sum(sum(part.values()) for part in databases), sum(map(len, databases))
+    log = sum(part.get("segments", 0) for part in saved.counts.values())
+    held = [
+        *([f"{rows} rows in {tables} tables of {len(databases)} database(s)"] if databases else []),
+        *([f"{log} segment(s) of the write-ahead log"] if log else []),
+    ]
+    return ", ".join(held)

@@ -17,7 +17,6 @@ from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBac
 from ops.restore import filling, restoring
 from ops.storage.base import StorageFailed
 
-
 pytestmark = pytest.mark.parity("B13")
 
 

@@ -14,7 +14,6 @@ from ops.commands import Command
 from ops.datastores.files import Files
 from ops.errors import FailedUnchanged, UsageError
 
-
 pytestmark = pytest.mark.parity("B10")
 
 
