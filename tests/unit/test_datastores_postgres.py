@@ -149,7 +149,12 @@ def test_databases_are_renamed_in_one_transaction():
 
 def looked(*names, engine=True, store=None, closed=()):
     rows = [{**ROW, "datname": name, "datallowconn": name not in closed} for name in names]
-    said = {"tool": "pg_dump (PostgreSQL) 17.2 (Debian 1)", "server": "17.2 (Debian)", "container": "c0ffee"}
+    said = {
+        "tool": "pg_dump (PostgreSQL) 17.2 (Debian 1)",
+        "server": "17.2 (Debian)",
+        "container": "c0ffee",
+        "image": "postgres:17",
+    }
     said |= {"databases": json.dumps(rows), "roles": "[]", "zstd": "yes"} | (
         {"engine": "zstd"} if engine else {}
     )

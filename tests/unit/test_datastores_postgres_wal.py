@@ -31,6 +31,7 @@ def looked(state=None, slot=SLOT, replication="77|1|0/3000000|", store=STORE):
         "tool": "pg_dump (PostgreSQL) 17.2",
         "server": "17.2",
         "container": "c1",
+        "image": "postgres:17",
         "roles": "[]",
         "databases": "[]",
         "wal": json.dumps(STATE | (state or {})),
