@@ -14,6 +14,7 @@ from ops.archive.catalog import catalog
 from ops.archive.manifest import NAME, Damaged, Manifest, Part, Saved, folder_of, manifest_key
 from ops.archive.streaming import checked_recipients, send
 from ops.backup.courses import Course, chain_for, check_wanted, courses, settle
+from ops.backup.pausing import Pause, paused
 from ops.backup.pruning import prune
 from ops.backup.running import locked
 from ops.backup.verifying import verify
@@ -130,8 +131,9 @@ def back_up(
     kind: Literal["full", "incremental"] = "incremental" if incremental else "full"
     with running(settings, f"backup.{kind}", hosts, state_host, reporter, interruption, run_id) as run:
         storage = open_storage(settings, lambda: run.interruption.cancellation.check())
+        backup = settings.config.backup
         stores = configured(settings, run.layout, only)
-        checked_recipients(settings.config.backup.recipients)
+        checked_recipients(backup.recipients)
         if incremental:
             check_wanted(settings, stores)
         prefix = prefix_now(settings, state_host)
@@ -143,7 +145,8 @@ def back_up(
                 looked = look(stores, run.reach)
                 planned = courses(settings, stores, looked, chain, partial=bool(only))
                 note(run, "started")
-                saved = _dump(run, storage, stores, looked, planned, folder)
+                with paused(run, backup.maintenance if backup.consistent else None) as pause:
+                    saved = _dump(run, storage, stores, looked, planned, folder, pause)
                 manifest = Manifest(
                     id=run.run_id,
                     kind=kind,
@@ -223,6 +226,7 @@ def _dump(
     looked: Mapping[str, Looked],
     planned: Mapping[str, Course],
     folder: str,
+    pause: Pause,
 ) -> dict[str, Saved]:
     """Stream all datastores: those of one server one after another, the servers side by side."""
     packing = _packing(run.settings)
@@ -242,6 +246,7 @@ def _dump(
                 counts[stream.part] = store.counts_of(told)
                 warnings += store.warnings_of(told)
                 progress |= progress_in(told)
+                pause.check()
             for text in warnings:
                 run.warn(f"{name}: {text}")
             found[name] = Saved(

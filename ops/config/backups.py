@@ -9,7 +9,18 @@ from pydantic import Field, field_validator, model_validator
 
 from ops.config.fields import Model, Name
 
-__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Ping", "Postgres", "Restore"]
+__all__ = [
+    "S3",
+    "Backup",
+    "Datastores",
+    "Files",
+    "Keep",
+    "Local",
+    "Maintenance",
+    "Ping",
+    "Postgres",
+    "Restore",
+]
 
 PLACEHOLDERS = ("host", "stack", "environment", "year", "month")
 
@@ -118,6 +129,24 @@ class Keep(Model):
         return bool(self.count or self.days or self.weeks or self.months or self.years)
 
 
+class Maintenance(Model):
+    """How writes are paused while a consistent backup is taken; lines of POSIX shell, run in the folder of the release."""
+
+    enter: str = Field(min_length=1, description="Pauses writes, such as `docker compose exec -T api pause`.")
+    leave: str = Field(
+        min_length=1,
+        description="Lets writes go on. It runs whatever happens, also where `enter` failed half-way, and may find nothing paused.",
+    )
+    where: Literal["state_host", "servers"] = Field(
+        default="servers", description="The state host, or each server."
+    )
+    limit: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that writes may be paused; the server itself lets them go on then, and the backup fails.",
+    )
+
+
 class Backup(Model):
     """How backups are taken and where they go."""
 
@@ -139,6 +168,11 @@ class Backup(Model):
         gt=0,
         description="Seconds that a restore may take: what `restore.drill` compares its own time with.",
     )
+    consistent: bool = Field(
+        default=False,
+        description="Take all datastores at one point: writes are paused by `[backup.maintenance]` for as long as the dumps take.",
+    )
+    maintenance: Maintenance | None = None
     compress: Literal["auto", "engine", "server", "operator", "none"] = Field(
         default="auto",
         description="Where dumps are compressed: by the datastore's own tool, by zstd on the server, on this machine, or nowhere. "
@@ -153,6 +187,12 @@ class Backup(Model):
     threads: int = Field(
         default=0, ge=0, description="Threads of zstd on the server or here; 0 means one for each core."
     )
+
+    @model_validator(mode="after")
+    def _consistent_by_something(self) -> Backup:
+        if self.consistent and self.maintenance is None:
+            raise ValueError("consistent needs a [backup.maintenance] that says how writes are paused")
+        return self
 
 
 class Restore(Model):
