@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ops.archive.catalog import Catalog
     from ops.backup.backing_up import BackupPlan, Taken
     from ops.backup.pruning import Pruned
+    from ops.backup.schedules import Do
+    from ops.backup.scheduling import Schedule
     from ops.backup.status import BackupStatus
     from ops.backup.verifying import Looked
     from ops.environments.environment import Environment
@@ -159,6 +161,36 @@ class Backups:
                 reporter=reporter,
                 run_id=run_id,
             )
+
+    def schedule(
+        self,
+        *,
+        on: str = "here",
+        task: str = "",
+        at: str | None = None,
+        calendar: str | None = None,
+        every: str | None = None,
+        options: Sequence[str] = (),
+        do: Do = "show",
+        dry_run: bool = False,
+    ) -> Schedule:
+        """Show, install or remove what runs a task by itself, on this machine (`here`), and return what is there.
+
+        When is a time of day, a systemd calendar or an interval such as `1h`; 02:00 where none is given. Raises
+        UsageError, ConfigError, FailedUnchanged, NeedsPerson.
+        """
+        from ops.backup.schedules import Wish, schedule_here
+        from ops.hosts.local import LocalHost
+        from ops.hosts.readonly import ReadOnlyHost
+
+        settings, wish = (
+            self._environment.settings,
+            Wish(task, at, calendar, every, listed("options", options)),
+        )
+        really = do != "show" and not dry_run
+        with masked(settings):
+            here = LocalHost("this machine")
+            return schedule_here(settings, here if really else ReadOnlyHost(here), wish, do, really=really)
 
     def status(self) -> BackupStatus:
         """Return how old the newest good backup is, against the RPO, and whether increments can follow on it.

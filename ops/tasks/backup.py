@@ -13,7 +13,7 @@ from ops.tasks.options import at_least, helps, names, target_of
 if TYPE_CHECKING:
     from ops.environments import Environment
 
-__all__ = ["full", "incremental", "list_", "prune", "status", "verify"]
+__all__ = ["full", "incremental", "list_", "prune", "schedule", "status", "verify"]
 
 
 @task(help=helps("env", "stack", "only", "state_host", "wait", "dry_run", "json", "quiet"))
@@ -168,6 +168,56 @@ def status(c: Context, env: str = "", stack: str = "", json: bool = False, quiet
     except StorageFailed as error:
         return Answer(f"BACKUP UNKNOWN - {error}", settings=target.settings, exit_code=3)
     return Answer(status_text(found), data=found, settings=target.settings, exit_code=found.code)
+
+
+@task(
+    help=helps(
+        "env",
+        "stack",
+        "yes",
+        "dry_run",
+        "json",
+        "quiet",
+        install="Put it there; without this and --remove, what is there and what would be is shown.",
+        remove="Take it away: that of --task, else all of this environment.",
+        task="Task that runs by itself: backup.full (the default), backup.incremental, backup.verify, restore.drill.",
+        at="Time of day (default: 02:00), by the clock of the machine where it runs.",
+        every="Interval in place of --at: 15m, 1h, 6h, 1d.",
+        calendar="Calendar of systemd in place of --at.",
+        options="Options for the task, as one text: '--level 1'.",
+    )
+)
+def schedule(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    install: bool = False,
+    remove: bool = False,
+    task: str = "",
+    at: str = "",
+    every: str = "",
+    calendar: str = "",
+    options: str = "",
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Show, install or remove what runs backups by itself: a systemd timer, or a line for cron where systemd does not run."""
+    from ops.tasks.schedules import schedule_answer
+
+    return schedule_answer(
+        target_of(env, stack),
+        install=install,
+        remove=remove,
+        task=task,
+        at=at,
+        every=every,
+        calendar=calendar,
+        options=options,
+        yes=yes,
+        dry_run=dry_run,
+    )
 
 
 def _plan(
