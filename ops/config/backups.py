@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ops.config.fields import Model, Name
 
-__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Postgres", "Restore"]
+__all__ = ["S3", "Backup", "Datastores", "Files", "Keep", "Local", "Postgres", "Redis", "Restore"]
 
 PLACEHOLDERS = ("host", "stack", "environment", "year", "month")
 
@@ -157,6 +157,15 @@ class Postgres(Model):
     )
 
 
+class Redis(Model):
+    """A Redis server in a container of the stack. Its password is taken from the container, wherever that has it."""
+
+    service: Name = Field(description="Its service of the compose files.")
+    server: Name | None = Field(
+        default=None, description="Its server, where the service runs on more than one."
+    )
+
+
 class Files(Model):
     """A folder on a server."""
 
@@ -183,16 +192,24 @@ class Datastores(Model):
     """What a backup holds; the names must differ also between kinds."""
 
     postgres: dict[Name, Postgres] = Field(default_factory=dict)
+    redis: dict[Name, Redis] = Field(default_factory=dict)
     files: dict[Name, Files] = Field(default_factory=dict)
+
+    @property
+    def every(self) -> tuple[tuple[str, str, Postgres | Redis | Files], ...]:
+        """All of them: kind, name and what is written of each."""
+        return tuple(
+            (kind, name, one) for kind in type(self).model_fields for name, one in getattr(self, kind).items()
+        )
 
     @property
     def services(self) -> frozenset[str]:
         """The services that hold the data."""
-        return frozenset(one.service for one in self.postgres.values())
+        return frozenset(one.service for _, _, one in self.every if not isinstance(one, Files))
 
     @model_validator(mode="after")
     def _names_differ(self) -> Datastores:
-        names = [*self.postgres, *self.files]
+        names = [name for _, name, _ in self.every]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two datastores are called {twice!r}")
