@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +68,19 @@ def decide(remembered: str | None, say: Callable[[str], None]) -> Kind:
     return cast(Kind, wanted)
 
 
-def prepare(kind: Kind, say: Callable[[str], None]) -> Images:
+def prepare(kind: Kind, say: Callable[[str], None], also: Collection[str] = ()) -> Images:
     """Given the kind, return the images, after building those whose folder, base or arguments changed since.
 
-    Raises DockerFailed when a build or a pull fails.
+    `also` names the look-alikes wanted of those that are built on demand. Raises UsageError where it names
+    another, DockerFailed when a build or a pull fails.
     """
+    if unknown := set(also) - {each.repository for each in LOOK_ALIKES if each.on_demand}:
+        raise UsageError(
+            f"no image {min(unknown)} is built on demand",
+            next_step="leave it out: the usual images are always there",
+        )
     there = _built()
+    look_alikes = [each for each in LOOK_ALIKES if not each.on_demand or each.repository in also]
     if kind == "upstream":
         root = UPSTREAM_BASE
         for image in (UPSTREAM_BASE, UPSTREAM_REGISTRY):
@@ -87,7 +94,7 @@ def prepare(kind: Kind, say: Callable[[str], None]) -> Images:
     base = _build("base", root, {}, there, say)
     wanted: list[tuple[str, Mapping[str, str]]] = [("server", {})]
     if kind == "look-alike":
-        wanted += [(each.folder, each.arguments) for each in LOOK_ALIKES if each.folder != "base"]
+        wanted += [(each.folder, each.arguments) for each in look_alikes if each.folder != "base"]
     # Two at a time: they wait for the network and for the disk in turns.
     with ThreadPoolExecutor(max_workers=2) as pool:
         futures = [pool.submit(_build, folder, base, arguments, there, say) for folder, arguments in wanted]
@@ -95,14 +102,16 @@ def prepare(kind: Kind, say: Callable[[str], None]) -> Images:
     references[_key("base", {})] = base
     if any(reference not in there for reference in references.values()):
         there = _built()
-        _remove_stale({root, *references.values()}, there)
+        unasked = {f"{OURS}/{each.folder}" for each in LOOK_ALIKES if each not in look_alikes}
+        kept = {reference for reference in there if reference.partition(":")[0] in unasked}
+        _remove_stale({root, *references.values(), *kept}, there)
     found = tuple(
         (
             each,
             references[_key(each.folder, each.arguments)],
             there[references[_key(each.folder, each.arguments)]],
         )
-        for each in LOOK_ALIKES
+        for each in look_alikes
         if kind == "look-alike"
     )
     registry = UPSTREAM_REGISTRY if kind == "upstream" else references[_key("registry", {})]

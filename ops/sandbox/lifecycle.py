@@ -24,15 +24,17 @@ DEFAULT_SERVERS = ("web1", "web2", "db1")
 AT_ONCE = 8
 
 
-def up(servers: Sequence[str] = DEFAULT_SERVERS, *, say: Callable[[str], None]) -> Sandbox:
+def up(
+    servers: Sequence[str] = DEFAULT_SERVERS, *, also: Sequence[str] = (), say: Callable[[str], None]
+) -> Sandbox:
     """Given server names, return the sandbox once these, the registries and the builder answer.
 
     What runs as it should is left alone, what stopped is started, what is missing is made; other servers are
-    not touched. `say` gets a line for each step that takes time. Raises UsageError for a name or a subnet
-    that cannot be used, FailedUnchanged when a build or a server fails, OpsError when no Docker engine
-    answers.
+    not touched. `also` names images to have ready that are made on demand alone (`mongo`). `say` gets a line
+    for each step that takes time. Raises UsageError for a name or a subnet that cannot be used,
+    FailedUnchanged when a build or a server fails, OpsError when no Docker engine answers.
     """
-    return _bring_up(servers, 10, say)
+    return _bring_up(servers, 10, say, also)
 
 
 def add(name: str, *, max_sessions: int = 10, say: Callable[[str], None] = lambda line: None) -> Server:
@@ -91,7 +93,9 @@ def down(clean: bool = False, *, say: Callable[[str], None] = lambda line: None)
             _publish(place, record.recall(place), {})
 
 
-def _bring_up(names: Sequence[str], max_sessions: int, say: Callable[[str], None]) -> Sandbox:
+def _bring_up(
+    names: Sequence[str], max_sessions: int, say: Callable[[str], None], also: Sequence[str] = ()
+) -> Sandbox:
     place = layout()
     for name in names:
         if name in servers.RESERVED or not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
@@ -103,7 +107,7 @@ def _bring_up(names: Sequence[str], max_sessions: int, say: Callable[[str], None
         remembered = record.recall(place)
         kind = images.decide(remembered.images, say)
         memory = record.Memory(kind, remembered.password)
-        built = images.prepare(kind, say)
+        built = images.prepare(kind, say, also)
         network.create(place)
         wanted = _wanted(place, built, memory.password, names, max_sessions, existing)
         if missing := [each.name for each in wanted if each.name not in existing]:

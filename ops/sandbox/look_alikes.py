@@ -12,8 +12,10 @@ __all__ = ["LOOK_ALIKES", "LookAlike"]
 
 @dataclass(frozen=True)
 class LookAlike:
-    """An image built from Debian packages that stands in for `repository` under each of `tags`; `holds` says
-    what is inside.
+    """An image built from packages that stands in for `repository` under each of `tags`; `holds` says what is
+    inside.
+
+    One that takes minutes to build is made only when it is asked for.
     """
 
     repository: str
@@ -21,6 +23,7 @@ class LookAlike:
     folder: str
     holds: str
     arguments: Mapping[str, str] = field(default_factory=dict)
+    on_demand: bool = False
 
 
 LOOK_ALIKES = (
@@ -33,4 +36,11 @@ LOOK_ALIKES = (
     LookAlike("nginx", ("1.26", "1.26-alpine"), "nginx", "nginx 1.26.3", {"SUITE": SUITE}),
     LookAlike("python", ("3.13", "3.13-slim"), "python", "Python 3.13"),
     LookAlike("registry", ("2",), "registry", "Docker Registry 2.8"),
+    LookAlike(
+        "mongo",
+        ("7", "7.0"),
+        "mongo",
+        "the real mongodump, mongorestore and mongosh beside a server that speaks MongoDB's protocol",
+        on_demand=True,
+    ),
 )

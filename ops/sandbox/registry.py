@@ -81,7 +81,7 @@ def fill_mirror(layout: Layout, images: Images, say: Callable[[str], None]) -> N
             if not _has(published, context, f"/v2/library/{look_alike.repository}/manifests/{tag}", image)
         ]
         if missing:
-            say(f"{missing[0]} in the sandbox is a look-alike: {look_alike.holds}, from Debian packages.")
+            say(f"{missing[0]} in the sandbox is a look-alike: {look_alike.holds}.")
         for name in missing:
             there = f"{published}/library/{name}"
             docker("tag", reference, there)

@@ -20,19 +20,22 @@ __all__ = ["certificate", "down", "status", "up"]
 @task(
     help={
         "servers": "Names, with commas between (default: web1,web2,db1).",
+        "also": "Images to have ready that take minutes to build (mongo), with commas between.",
         "json": "Print one JSON document.",
         "quiet": "Print nothing on success.",
     }
 )
-def up(c: Context, servers: str = "web1,web2,db1", json: bool = False, quiet: bool = False) -> Answer:
+def up(
+    c: Context, servers: str = "web1,web2,db1", also: str = "", json: bool = False, quiet: bool = False
+) -> Answer:
     """Start throw-away servers, a registry and an image builder on this machine's Docker engine."""
     from ops import sandbox
 
     say = _silent if quiet else progress
-    names = [name.strip() for name in servers.split(",") if name.strip()]
+    names = _names(servers)
     if not names:
         raise UsageError("--servers names no server", next_step="leave it out, or write --servers web1,web2")
-    there = sandbox.up(names, say=say)
+    there = sandbox.up(names, also=_names(also), say=say)
     lines = [_listing(there), f"Try: ssh -F {there.ssh_config} {there.servers[0].host} docker version"]
     return Answer(text="\n".join(lines), data=_public(there))
 
@@ -77,7 +80,7 @@ def certificate(
     from ops import sandbox
     from ops.sandbox.certificates import write_private
 
-    names = [each.strip() for each in name.split(",") if each.strip()]
+    names = _names(name)
     if not names:
         raise UsageError("which host is the certificate for?", next_step="add --name shop.example")
     if "/" in names[0]:
@@ -93,6 +96,10 @@ def certificate(
     return Answer(text=f"{public} and {private} are written; clients trust {trust}.", data=data)
 
 
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
 def _silent(line: str) -> None:
     pass
 
@@ -100,9 +107,7 @@ def _silent(line: str) -> None:
 def _listing(there: sandbox_module.Sandbox) -> str:
     rows = [f"{each.host:<16} {each.address:<15} {each.state}" for each in there.servers]
     images = (
-        "look-alikes built from Debian packages"
-        if there.images == "look-alike"
-        else "as upstream publishes them"
+        "look-alikes built from packages" if there.images == "look-alike" else "as upstream publishes them"
     )
     rows.append(
         f"Registry: {there.registry}, user {there.username}, password in {there.directory}/sandbox.json"

@@ -110,3 +110,30 @@ def test_an_image_that_is_there_is_not_built(fake_docker: Callable[[str], Path])
     before = calls.read_text()
     assert images._build("redis", "base:1", {}, {reference: "sha256:1"}, lambda line: None) == reference
     assert calls.read_text() == before
+
+
+def test_an_image_on_demand_is_built_when_asked_for_and_kept_when_not(
+    fake_docker: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_docker("exit 0")
+    there = {f"opsbook-sandbox/{name}": "sha256:1" for name in ("debian:trixie", "mongo:1", "redis:old")}
+    monkeypatch.setattr(images, "_built", lambda: dict(there))
+    built: list[str] = []
+
+    def build(folder: str, base: str, arguments: dict[str, str], known: dict[str, str], say: object) -> str:
+        built.append(folder)
+        reference = f"opsbook-sandbox/{images._key(folder, arguments)}:new"
+        there[reference] = "sha256:2"
+        return reference
+
+    monkeypatch.setattr(images, "_build", build)
+    usual = images.prepare("look-alike", lambda line: None)
+    assert "mongo" not in built
+    assert "mongo" not in {look_alike.repository for look_alike, _, _ in usual.look_alikes}
+    assert "image rm opsbook-sandbox/redis:old" in calls.read_text()
+    assert "mongo:1" not in calls.read_text()
+    asked = images.prepare("look-alike", lambda line: None, ["mongo"])
+    assert "mongo" in built
+    assert "mongo" in {look_alike.repository for look_alike, _, _ in asked.look_alikes}
+    with pytest.raises(UsageError, match="no image redis is built on demand"):
+        images.prepare("look-alike", lambda line: None, ["redis"])
