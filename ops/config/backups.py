@@ -19,6 +19,7 @@ __all__ = [
     "Maintenance",
     "Ping",
     "Postgres",
+    "Redis",
     "Restore",
 ]
 
@@ -231,6 +232,15 @@ class Postgres(Model):
     )
 
 
+class Redis(Model):
+    """A Redis server in a container of the stack. Its password is taken from the container, wherever that has it."""
+
+    service: Name = Field(description="Its service of the compose files.")
+    server: Name | None = Field(
+        default=None, description="Its server, where the service runs on more than one."
+    )
+
+
 class Files(Model):
     """A folder on a server."""
 
@@ -269,12 +279,20 @@ class Datastores(Model):
     """What a backup holds; the names must differ also between kinds."""
 
     postgres: dict[Name, Postgres] = Field(default_factory=dict)
+    redis: dict[Name, Redis] = Field(default_factory=dict)
     files: dict[Name, Files] = Field(default_factory=dict)
+
+    @property
+    def every(self) -> tuple[tuple[str, str, Postgres | Redis | Files], ...]:
+        """All of them: kind, name and what is written of each."""
+        return tuple(
+            (kind, name, one) for kind in type(self).model_fields for name, one in getattr(self, kind).items()
+        )
 
     @property
     def services(self) -> frozenset[str]:
         """The services that hold the data."""
-        return frozenset(one.service for one in self.postgres.values())
+        return frozenset(one.service for _, _, one in self.every if not isinstance(one, Files))
 
     @model_validator(mode="after")
     def _one_log_each(self) -> Datastores:
@@ -288,7 +306,7 @@ class Datastores(Model):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Datastores:
-        names = [*self.postgres, *self.files]
+        names = [name for _, name, _ in self.every]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two datastores are called {twice!r}")

@@ -65,10 +65,9 @@ def _services(config: StackConfig) -> Iterator[str]:
 
 def _datastores(config: StackConfig) -> Iterator[str]:
     known = ", ".join(config.servers)
-    for kind, stores in (("postgres", config.datastores.postgres), ("files", config.datastores.files)):
-        for name, store in stores.items():
-            if store.server is not None and config.servers and store.server not in config.servers:
-                yield f"datastores.{kind}.{name}: {store.server!r} is not one of the servers: {known}"
+    for kind, name, store in config.datastores.every:
+        if store.server is not None and config.servers and store.server not in config.servers:
+            yield f"datastores.{kind}.{name}: {store.server!r} is not one of the servers: {known}"
 
 
 def _overlapping(config: StackConfig) -> Iterator[str]:

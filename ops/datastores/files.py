@@ -17,7 +17,7 @@ from typing import Any
 from ops.commands import Command, quote, quote_all
 from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.increments import PROGRESS
-from ops.datastores.shell import held, through_zstd
+from ops.datastores.shell import TAG, alone, held, through_zstd
 from ops.errors import FailedUnchanged, UsageError
 
 __all__ = ["Files"]
@@ -29,7 +29,6 @@ _CHANGED = re.compile(
     r"tar: (.+: (?:file changed as we read it|File removed before we read it|File shrank by \d+ bytes.*))"
 )
 _RUN = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-" + "[0-9a-f]" * 4  # as a shell's pattern
-_TAG = "[0-9]" * 8 + "t" + "[0-9]" * 6 + "z" + "[0-9a-f]" * 4  # as a shell's pattern
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,7 @@ class Files:
 
     def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         live, new = looked.facts["path"], self._place(looked, "new", tag)
-        stale, cut = f"{quote(live)}.ops-new-{_TAG}", f"{quote(live)}.ops-old-{_TAG}"
+        stale, cut = f"{quote(live)}.ops-new-{TAG}", f"{quote(live)}.ops-old-{TAG}"
         return self._command(
             f'for p in {cut}.part {cut}.half; do [ ! -e "$p" ] || '
             "{ echo 'the swap of an earlier restore was cut off: inv restore.undo first' >&2; exit 1; }; done; "
@@ -227,7 +226,7 @@ class Files:
         part, half = quote(f"{old}.part"), quote(f"{old}.half")
         undo = f"{{ {_back(live, new, old)}; exit 1; }}"
         return self._command(
-            f"{_alone(live)}{_keep(live, new, details)}mkdir -- {part} && chown --reference={quote(live)} -- {part} && "
+            f"{alone(live)}{_keep(live, new, details)}mkdir -- {part} && chown --reference={quote(live)} -- {part} && "
             f"chmod --reference={quote(live)} -- {part} || exit 1; {_move(quote(live), part)} && mv -T -- {part} {half} && {_move(quote(new), quote(live))} && "
             f"chown --reference={quote(new)} -- {quote(live)} && chmod --reference={quote(new)} -- {quote(live)} && "
             f"mv -T -- {half} {quote(old)} || {undo}; rm -rf -- {quote(new)} {quote(new + '.list')}",
@@ -240,10 +239,10 @@ class Files:
             self._place(looked, "new", tag),
             self._place(looked, "old", tag),
         )
-        return self._command(f"{_alone(live)}{_back(live, new, old)}", f"swap back what was in {self.path}")
+        return self._command(f"{alone(live)}{_back(live, new, old)}", f"swap back what was in {self.path}")
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        kept, old = quote(self._place(looked, "old", tag)), f"{quote(looked.facts['path'])}.ops-old-{_TAG}"
+        kept, old = quote(self._place(looked, "old", tag)), f"{quote(looked.facts['path'])}.ops-old-{TAG}"
         return self._command(
             f'for p in {old}; do [ "$p" = {kept} ] || rm -rf -- "$p"; done',
             f"remove what earlier restores kept of {self.path}",

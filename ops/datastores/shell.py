@@ -9,14 +9,31 @@ from ops.commands import quote, quote_all
 from ops.datastores.base import Packing
 from ops.errors import UsageError
 
-__all__ = ["finding", "held", "image_of", "inside", "labels", "out_of_zstd", "through_zstd"]
+__all__ = [
+    "TAG",
+    "alone",
+    "finding",
+    "held",
+    "image_of",
+    "inside",
+    "labels",
+    "out_of_zstd",
+    "through_zstd",
+]
+
+TAG = "[0-9]" * 8 + "t" + "[0-9]" * 6 + "z" + "[0-9a-f]" * 4  # the tag of a restore, as a shell's pattern
 
 
-def finding(project: str, service: str) -> str:
-    """Return shell that sets `c` to the id of the service's only running container, or ends with a reason."""
+def finding(project: str, service: str, *, stopped: bool = False) -> str:
+    """Return shell that sets `c` to the id of the service's only running container, or ends with a reason.
+
+    Where none runs, one that is `stopped` may do.
+    """
     filters = "".join(f" --filter {quote(f'label={label}')}" for label in labels(project, service))
+    asked = f"docker ps -q --no-trunc{filters}"
+    otherwise = f'[ -n "$c" ] || c=$({asked} -a) || exit 1; ' if stopped else ""
     return (
-        f"c=$(docker ps -q --no-trunc --filter status=running{filters}) || exit 1; set -- $c; "
+        f"c=$({asked} --filter status=running) || exit 1; {otherwise}set -- $c; "
         f'[ $# = 1 ] || {{ echo "service {service} has $# running containers here, not one" >&2; exit 1; }}; '
     )
 
@@ -51,11 +68,18 @@ def held(make: str, remove: str, ready: str = "true") -> str:
     )
 
 
-def inside(script: str, mark: str, *, stdin: bool = False) -> str:
+def alone(folder: str) -> str:
+    """Return shell that waits for a swap that is still at work below a folder, as of a run whose connection broke."""
+    return f"exec 6<{quote(folder)} && flock -x -w 120 6 || {{ echo 'another swap is at work here' >&2; exit 1; }}; "
+
+
+def inside(script: str, mark: str, *, stdin: bool = False, passing: tuple[str, ...] = ()) -> str:
     """Return shell that runs a script in the container `c`, and ends what is left of it when it fails or is ended.
 
     Killing the client of `docker exec` ends nothing in the container: the processes are found by their environment.
+    `passing` are the names of variables that it gets along, by name, so that their values are in no argument.
     """
+    variables = "".join(f"-e {name} " for name in passing)
     ending = (
         "for p in /proc/[0-9]*; do "
         f'tr "\\0" "\\n" <"$p/environ" 2>/dev/null | grep -qx OPS_RUN={mark} && kill "${{p#/proc/}}"; done'
@@ -63,7 +87,7 @@ def inside(script: str, mark: str, *, stdin: bool = False) -> str:
     return (
         f'( _ops_end() {{ s=$?; [ $s = 0 ] || docker exec "$c" sh -c {quote(ending)} >/dev/null 2>&1; exit $s; }}; '
         "trap _ops_end EXIT; trap 'exit 143' TERM INT HUP PIPE; "
-        f'docker exec {"-i " if stdin else ""}-e OPS_RUN={mark} "$c" sh -c {quote(script)}{"" if stdin else " </dev/null"} )'
+        f'docker exec {"-i " if stdin else ""}-e OPS_RUN={mark} {variables}"$c" sh -c {quote(script)}{"" if stdin else " </dev/null"} )'
     )
 
 

@@ -82,8 +82,7 @@ def _unready(settings: Settings) -> Iterator[ConfigError]:
             f"{settings.file} names no server for {settings.environment}",
             next_step="add [servers.NAME] with an address",
         )
-    stores = settings.config.datastores
-    if settings.config.backup_before_deploy and not (stores.postgres or stores.files):
+    if settings.config.backup_before_deploy and not settings.config.datastores.every:
         yield ConfigError(
             f"{settings.file}: backup_before_deploy is set, and nothing is named that could be backed up",
             next_step="add [datastores.postgres.NAME] or [datastores.files.NAME], or take it out",

@@ -16,7 +16,7 @@ from ops.datastores.looking import look
 from ops.errors import FailedUnchanged, UsageError
 from ops.hosts import CommandFailed
 from ops.restore.filling import fill
-from ops.restore.places import Place
+from ops.restore.places import Place, must
 from ops.restore.running import tag_of
 from ops.runs.run import Run
 from ops.storage.base import Storage
@@ -75,6 +75,7 @@ def _rehearsed(
             looked = look({name: scratch.store}, {host.name: host})[name]
             place = Place(scratch.store, saved, looked, tag)
             found = fill(run, host, storage, name, place, identities)
+            must(run, host, place.command(place.store.swap))  # some see only now what they were given
             _check_rest(run, storage, place)
             return found
     except CommandFailed as error:

@@ -11,11 +11,15 @@ import pytest
 from pydantic import BaseModel
 
 from ops.config import load
+from ops.config.backups import Datastores
 from ops.config.models import StackConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "ops.example.toml"
-NAMED = ("servers", "services", "registries", "datastores.postgres", "datastores.files")
+NAMED = (
+    *("servers", "services", "registries"),
+    *(f"datastores.{kind}" for kind in Datastores.model_fields),
+)
 
 
 def keys(model: type[BaseModel], path: str = "") -> list[str]:
