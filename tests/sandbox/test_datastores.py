@@ -304,3 +304,16 @@ def test_no_password_is_in_an_argument_or_a_log(backed: Stack) -> None:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+@pytest.mark.parity("B10")
+def test_all_kinds_prove_themselves_in_throw_away_places(stack: Stack) -> None:
+    """Their own tools read them, and engines of their own come up with what they hold; nothing is left of that."""
+    for kind in KINDS:
+        kind.fill()
+    stack.run("backup.full")
+    before = on("web1", "docker ps -aq | sort; docker volume ls -q | sort")
+    for level in (2, 3):
+        (found,) = stack.json("backup.verify", "--id", "latest", "--level", str(level))["data"]  # type: ignore[misc]
+        assert (found["verified"]["level"], found["verified"]["fault"]) == (level, None)
+    assert on("web1", "docker ps -aq | sort; docker volume ls -q | sort") == before
