@@ -385,12 +385,18 @@ class Postgres:
     def _database(self, name: str, looked: Looked, packing: Packing, mark: str) -> Stream:
         where = chosen(packing, engine=looked.engine, server=looked.server)
         packed = f"-Z zstd:{packing.level}" if where == "engine" else "-Z 0"
-        count = (
-            "printf '%s\\n' 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;' \"SET TRANSACTION SNAPSHOT '$OPS_SNAPSHOT';\" "
-            f"{quote(_COUNTING)} | {_PSQL} >&2"
+        # psql itself is what runs beside the dump, and what is killed with it: no shell around it that would leave it behind.
+        count = "\n".join(
+            (
+                f"{_PSQL} -v ops=\"$OPS_SNAPSHOT\" >&2 <<'OPS_COUNT' & c=$!",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;",
+                "SET TRANSACTION SNAPSHOT :'ops';",
+                _COUNTING,
+                "OPS_COUNT",
+            )
         )
         work = (
-            f'{{ {count}; }} & c=$!; pg_dump -Fc {packed} --snapshot="$OPS_SNAPSHOT"; d=$?; '
+            f'{count}\npg_dump -Fc {packed} --snapshot="$OPS_SNAPSHOT"; d=$?; '
             "[ $d = 0 ] || kill $c 2>/dev/null; wait $c || d=1; echo $d >&3"
         )
         session = "\n".join(

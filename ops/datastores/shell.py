@@ -77,12 +77,18 @@ def inside(script: str, mark: str, *, stdin: bool = False, passing: tuple[str, .
     """Return shell that runs a script in the container `c`, and ends what is left of it when it fails or is ended.
 
     Killing the client of `docker exec` ends nothing in the container: the processes are found by their environment.
-    `passing` are the names of variables that it gets along, by name, so that their values are in no argument.
+    Those without children go first, so that each is waited for by the one that started it: one that a signal ended
+    must never become a child of the container's first process. PostgreSQL takes that for a crash of its own and
+    ends all sessions (postmaster.c, CleanupBackend).
     """
     variables = "".join(f"-e {name} " for name in passing)
     ending = (
-        "for p in /proc/[0-9]*; do "
-        f'tr "\\0" "\\n" <"$p/environ" 2>/dev/null | grep -qx OPS_RUN={mark} && kill "${{p#/proc/}}"; done'
+        f"i=0; while [ $i -lt 100 ]; do m=; for p in /proc/[0-9]*; do "
+        f'tr "\\0" "\\n" <"$p/environ" 2>/dev/null | grep -qx OPS_RUN={mark} && m="$m ${{p#/proc/}}"; done; '
+        '[ -n "$m" ] || exit 0; '
+        'a=" $(for p in $m; do sed -n "s/^PPid:[^0-9]*//p" "/proc/$p/status" 2>/dev/null; done | tr "\\n" " ")"; '
+        'for p in $m; do case $a in *" $p "*) ;; *) kill "$p" 2>/dev/null ;; esac; done; '
+        "i=$((i + 1)); sleep 0.1 2>/dev/null || sleep 1; done; kill $m"
     )
     return (
         f'( _ops_end() {{ s=$?; [ $s = 0 ] || docker exec "$c" sh -c {quote(ending)} >/dev/null 2>&1; exit $s; }}; '

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -132,6 +133,16 @@ def test_small_objects_are_put_replaced_and_listed_in_order(storage: Storage) ->
     assert content(storage, "b/2") == b"again"
     assert list(storage.items("b/")) == [Item("b/10", 4), Item("b/2", 5)]
     assert [item.key for item in storage.items("b")] == ["b/10", "b/2", "bc"]
+
+
+def test_three_thousand_objects_are_listed_in_order(storage: Storage) -> None:
+    """S3 gives them out by the thousand."""
+    keys = [f"many/{number:04}/manifest.json" for number in range(3000)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: storage.put(key, b"x"), keys))
+    assert [item.key for item in storage.items("many/")] == keys
+    storage.delete(keys)
+    assert list(storage.items("many/")) == []
 
 
 def test_an_object_that_there_is_not_is_a_key_error(storage: Storage) -> None:

@@ -303,6 +303,14 @@ def held(stack: Stack) -> subprocess.Popen[str]:
     return begun
 
 
+def crashes() -> str:
+    """Return what PostgreSQL told of processes that it takes for its own and that ended by a signal."""
+    (one,) = containers("web1", PROJECT, "postgres")
+    return on(
+        "web1", f"docker logs {one.id} 2>&1 | grep -E 'was terminated by|server processes terminated' || true"
+    )
+
+
 def let_go() -> None:
     """End whoever holds the table."""
     sql(
@@ -320,12 +328,30 @@ def test_a_backup_that_is_ended_leaves_nothing_running_and_none_listed(stack: St
         begun.communicate(timeout=120)
         assert begun.returncode == (-number if number == signal.SIGKILL else 128 + number)
         until("no dump is left", lambda: not dumping())
+        assert not crashes()
     finally:
         let_go()
     assert len(stack.json("backup.list")["data"]["entries"]) == listed  # type: ignore[index]
     # The lock of the one that was killed is void after a while.
     stack.run("backup.full", "--wait", "60")
     assert len(stack.json("backup.list")["data"]["entries"]) == listed + 1  # type: ignore[index]
+
+
+def test_a_connection_that_breaks_leaves_nothing_running_and_none_listed(stack: Stack) -> None:
+    """The server notices by itself; the operator is told which server was lost."""
+    listed = len(stack.json("backup.list")["data"]["entries"])  # type: ignore[index]
+    begun = held(stack)
+    try:
+        on("web1", "for p in $(pgrep -f '^sshd[a-z-]*: root'); do kill $p; done")
+        _, told = begun.communicate(timeout=120)
+        assert begun.returncode == 6, told
+        assert "web1" in told
+        until("no dump is left", lambda: not dumping())
+        assert not crashes()
+    finally:
+        let_go()
+    assert len(stack.json("backup.list")["data"]["entries"]) == listed  # type: ignore[index]
+    stack.run("backup.full", "--wait", "60")
 
 
 def test_two_at_once_are_one_and_a_refusal(stack: Stack) -> None:
@@ -340,9 +366,19 @@ def test_two_at_once_are_one_and_a_refusal(stack: Stack) -> None:
     assert begun.returncode == 0
 
 
-def test_no_password_is_in_the_log_the_manifest_or_the_journal(stack: Stack) -> None:
-    """Nor any that PostgreSQL knows."""
-    told = stack.run("backup.full").stdout + _logs(stack)
+def test_no_password_is_in_a_log_a_manifest_the_journal_or_an_argument(stack: Stack) -> None:
+    """Nor any that PostgreSQL knows; every process of the server is looked at while it is dumped and restored."""
+    looking = "while [ ! -e /run/enough ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' >> /run/seen; done"
+    on("web1", f"rm -f /run/enough /run/seen; setsid sh -c {_quoted(looking)} >/dev/null 2>&1 &")
+    try:
+        told = stack.run("backup.full").stdout
+        told += stack.run("restore", "--id", "latest", "--no-safety", "--confirm", "staging").stdout
+    finally:
+        on("web1", "touch /run/enough")
+    seen = on("web1", "cat /run/seen")
+    assert "pg_dump -Fc" in seen
+    assert "pg_restore" in seen
+    told += seen + _logs(stack)
     told += on("web1", "cat /opt/demo/staging/journal.jsonl")
     manifests = list((stack.folder / ".ops/backups").rglob("manifest.json"))
     told += "".join(path.read_text() for path in manifests)
