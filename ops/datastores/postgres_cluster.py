@@ -64,7 +64,7 @@ class PostgresCluster:
             # Not all of the environment: there are passwords in it.
             "d=$(docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' \"$c\" | sed -n 's/^PGDATA=//p'); "
             f'[ -n "$d" ] || {{ echo "the image of {service} sets no PGDATA: where its data is, is not known" >&2; exit 1; }}; '
-            'printf \'data\\t%s\\nuser\\t%s\\n\' "$d" "${u:-postgres}"; '
+            "printf 'data\\t%s\\n' \"$d\"; "
             f'docker run --rm --network none --volumes-from "$c" --user 0 -e D="$d" --entrypoint sh "$i" -c {quote(asked)}',
             title=f"look at the cluster of {service}",
         )
