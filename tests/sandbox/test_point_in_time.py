@@ -130,7 +130,7 @@ def test_a_moment_that_no_backup_reaches_is_refused_with_those_that_are_possible
 def test_nothing_that_is_stored_can_be_read(stack: Stack, moment: str) -> None:
     """Neither base backup nor log."""
     stored = [path for path in (stack.folder / ".ops/backups").rglob("*") if path.is_file()]
-    assert any(path.name.startswith("wal.tar") for path in stored)
+    assert any(path.name.startswith("db.wal.tar") for path in stored)
     assert all(MARKER.encode() not in path.read_bytes() for path in stored)
     assert all(path.suffix in (".age", ".json") for path in stored)
 
