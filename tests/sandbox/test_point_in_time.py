@@ -154,11 +154,8 @@ def test_a_log_that_was_lost_is_an_alarm_and_fills_no_disk(stack: Stack, moment:
     """Until the next full backup, which begins a new chain."""
     sql("ALTER SYSTEM SET max_slot_wal_keep_size = '48MB'")
     sql("SELECT pg_reload_conf()")
-    for _ in range(4):
-        for number in range(8):
-            sql(f"SELECT pg_logical_emit_message(true, 'test', '{number}')")
-            sql("SELECT pg_switch_wal()")
-        sql("CHECKPOINT")
+    segment = "SELECT pg_logical_emit_message(true, 'test', ''); SELECT pg_switch_wal();\n"
+    sql((segment * 8 + "CHECKPOINT;\n") * 4)
     assert sql("SELECT wal_status FROM pg_replication_slots") == "lost"
     assert int(sql("SELECT count(*) FROM pg_ls_waldir()")) < 20
     failed = stack.run("backup.incremental", status=1).stderr
