@@ -255,16 +255,8 @@ class Files(Model):
     exclude: tuple[str, ...] = Field(default=(), description="Globs of what to leave out.")
     increments: bool = Field(
         default=False,
-        description="Let `backup.incremental` take what changed alone. Without it the whole folder is taken. Not with `include`.",
+        description="Let `backup.incremental` take what changed alone. Without it the whole folder is taken.",
     )
-
-    @model_validator(mode="after")
-    def _has_all_for_increments(self) -> Files:
-        if self.increments and self.include:
-            raise ValueError(
-                "increments and include exclude each other: tar tells what went away of whole folders only"
-            )
-        return self
 
     @field_validator("path")
     @classmethod

@@ -12,12 +12,13 @@ from ops.config import Settings
 from ops.datastores.base import Datastore
 from ops.datastores.files import Files
 from ops.datastores.postgres import Postgres
+from ops.datastores.postgres_cluster import PostgresCluster
 from ops.datastores.redis import Redis
 from ops.engines.layout import Layout
 from ops.engines.services import services_of
 from ops.errors import ConfigError, OpsError, UsageError, gathered
 
-__all__ = ["configured"]
+__all__ = ["configured", "for_restore"]
 
 # From a name, its server, the settings, the layout there, and the table of ops.toml, whose model each kind has for itself.
 _Maker = Callable[[str, str, Settings, Layout, Any], Datastore]
@@ -83,6 +84,13 @@ def configured(settings: Settings, layout: Layout, only: tuple[str, ...] = ()) -
             next_step=f"add one of {tables}; see docs/config.md",
         )
     return stores
+
+
+def for_restore(store: Datastore, details: Mapping[str, Any]) -> Datastore:
+    """Return a datastore as what a backup with these details is restored into: PostgreSQL at a moment is a whole cluster."""
+    if isinstance(store, Postgres) and "moment" in details:
+        return PostgresCluster(store)
+    return store
 
 
 def _server(settings: Settings, name: str, server: str | None, service: str) -> str:

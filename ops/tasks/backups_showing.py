@@ -11,7 +11,7 @@ from ops.tasks.showing import table
 
 if TYPE_CHECKING:
     from ops.archive.catalog import Catalog, Entry
-    from ops.archive.manifest import Saved
+    from ops.archive.manifest import Manifest, Saved
     from ops.backup.backing_up import BackupPlan, Taken
     from ops.backup.pruning import Pruned
     from ops.backup.status import BackupStatus
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from ops.restore.drilling import Drilled
     from ops.restore.restoring import Restored
 
+_NEXT = "no increment can follow before inv backup.full {}"
+
 __all__ = [
     "catalog_text",
     "drilled_text",
+    "moment_text",
     "plan_text",
     "pruned_text",
     "restored_text",
@@ -118,9 +121,10 @@ def catalog_text(found: Catalog, where: str) -> str:
 def restored_text(restored: Restored, where: str) -> str:
     """Return what is live after a restore, and how to take it back."""
     rows = [
-        [name, part, f"{len(counts)} kind(s), {sum(counts.values())} in all, as in the backup"]
+        [name, part, f"{len(counts)} kind(s), {sum(counts.values())} in all, as of {restored.as_of[name]}"]
         for name, parts in restored.counts.items()
         for part, counts in parts.items()
+        if not part.startswith("/")  # of what a moment was recovered from
     ]
     outcome = restored.outcome
     lines = [
@@ -129,6 +133,7 @@ def restored_text(restored: Restored, where: str) -> str:
         *([f"Stopped meanwhile: {', '.join(restored.stopped)}"] if restored.stopped else []),
         *(f"warning: {warning}" for warning in outcome.warnings),
         f"What was live before is kept until the next restore: inv restore.undo {where}",
+        *(f"{name} is on a log of its own now: {_NEXT.format(where)}" for name in restored.ended),
         *([f"It is also in the safety backup {restored.safety}"] if restored.safety else []),
         *([f"Log: {outcome.log}"] if outcome.log else []),
     ]
@@ -159,6 +164,16 @@ def drilled_text(found: Drilled) -> str:
         *([f"Log: {outcome.log}"] if outcome.log else []),
     ]
     return "\n".join(lines)
+
+
+def moment_text(found: Manifest) -> str:
+    """Return as of when a backup brings its datastores back: one time, or one for each where they differ."""
+    times = {
+        name: str(saved.details.get("as_of", found.finished_at)) for name, saved in found.datastores.items()
+    }
+    if len(set(times.values())) == 1:
+        return next(iter(times.values()))
+    return ", ".join(f"{at} for {name}" for name, at in times.items())
 
 
 def _row(entry: Entry) -> list[str]:
