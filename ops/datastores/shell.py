@@ -12,6 +12,7 @@ from ops.errors import UsageError
 __all__ = [
     "TAG",
     "alone",
+    "ending",
     "finding",
     "held",
     "image_of",
@@ -80,14 +81,18 @@ def inside(script: str, mark: str, *, stdin: bool = False, passing: tuple[str, .
     `passing` are the names of variables that it gets along, by name, so that their values are in no argument.
     """
     variables = "".join(f"-e {name} " for name in passing)
-    ending = (
-        "for p in /proc/[0-9]*; do "
-        f'tr "\\0" "\\n" <"$p/environ" 2>/dev/null | grep -qx OPS_RUN={mark} && kill "${{p#/proc/}}"; done'
-    )
     return (
-        f'( _ops_end() {{ s=$?; [ $s = 0 ] || docker exec "$c" sh -c {quote(ending)} >/dev/null 2>&1; exit $s; }}; '
+        f'( _ops_end() {{ s=$?; [ $s = 0 ] || docker exec "$c" sh -c {quote(ending(mark))} >/dev/null 2>&1; exit $s; }}; '
         "trap _ops_end EXIT; trap 'exit 143' TERM INT HUP PIPE; "
         f'docker exec {"-i " if stdin else ""}-e OPS_RUN={mark} {variables}"$c" sh -c {quote(script)}{"" if stdin else " </dev/null"} )'
+    )
+
+
+def ending(mark: str) -> str:
+    """Return shell that ends what runs with a mark in the container that it is run in."""
+    return (
+        "for p in /proc/[0-9]*; do "
+        f'tr "\\0" "\\n" <"$p/environ" 2>/dev/null | grep -qx OPS_RUN={mark} && kill "${{p#/proc/}}"; done'
     )
 
 
