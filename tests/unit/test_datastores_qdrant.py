@@ -17,6 +17,8 @@ from ops.datastores.base import Packing
 from ops.datastores.qdrant import Qdrant
 from ops.errors import FailedUnchanged
 
+pytestmark = pytest.mark.parity("B6")
+
 TAG = "20260101t000000zabcd"
 ODD = "it's ü & 100% #1"
 FILE = Path(__file__).parents[2] / "ops/sandbox/dockerfiles/qdrant/qdrant"
