@@ -17,8 +17,10 @@ __all__ = [
     "Keep",
     "Local",
     "Maintenance",
+    "MongoDB",
     "Ping",
     "Postgres",
+    "Qdrant",
     "Redis",
     "Restore",
 ]
@@ -241,6 +243,27 @@ class Redis(Model):
     )
 
 
+class Qdrant(Model):
+    """A Qdrant server in a container of the stack. Its key is taken from the container; the server needs curl."""
+
+    service: Name = Field(description="Its service of the compose files.")
+    server: Name | None = Field(
+        default=None, description="Its server, where the service runs on more than one."
+    )
+
+
+class MongoDB(Model):
+    """A MongoDB server in a container of the stack. Its user is that of MONGO_INITDB_ROOT_USERNAME and _PASSWORD there."""
+
+    service: Name = Field(description="Its service of the compose files.")
+    server: Name | None = Field(
+        default=None, description="Its server, where the service runs on more than one."
+    )
+    databases: tuple[str, ...] = Field(
+        default=(), description="Databases to dump; none means all but admin, config and local."
+    )
+
+
 class Files(Model):
     """A folder on a server."""
 
@@ -272,10 +295,12 @@ class Datastores(Model):
 
     postgres: dict[Name, Postgres] = Field(default_factory=dict)
     redis: dict[Name, Redis] = Field(default_factory=dict)
+    qdrant: dict[Name, Qdrant] = Field(default_factory=dict)
+    mongodb: dict[Name, MongoDB] = Field(default_factory=dict)
     files: dict[Name, Files] = Field(default_factory=dict)
 
     @property
-    def every(self) -> tuple[tuple[str, str, Postgres | Redis | Files], ...]:
+    def every(self) -> tuple[tuple[str, str, Postgres | Redis | Qdrant | MongoDB | Files], ...]:
         """All of them: kind, name and what is written of each."""
         return tuple(
             (kind, name, one) for kind in type(self).model_fields for name, one in getattr(self, kind).items()

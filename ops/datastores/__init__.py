@@ -11,8 +11,10 @@ from typing import Any
 from ops.config import Settings
 from ops.datastores.base import Datastore
 from ops.datastores.files import Files
+from ops.datastores.mongodb import MongoDB
 from ops.datastores.postgres import Postgres
 from ops.datastores.postgres_cluster import PostgresCluster
+from ops.datastores.qdrant import Qdrant
 from ops.datastores.redis import Redis
 from ops.engines.layout import Layout
 from ops.engines.services import services_of
@@ -45,13 +47,27 @@ def _redis(name: str, server: str, settings: Settings, layout: Layout, db: Any) 
     return Redis(name, settings.project, db.service, server, layout.root)
 
 
+def _qdrant(name: str, server: str, settings: Settings, layout: Layout, db: Any) -> Qdrant:
+    return Qdrant(name, settings.project, db.service, server, layout.root)
+
+
+def _mongodb(name: str, server: str, settings: Settings, layout: Layout, db: Any) -> MongoDB:
+    return MongoDB(name, settings.project, db.service, server, layout.root, db.databases)
+
+
 def _files(name: str, server: str, settings: Settings, layout: Layout, files: Any) -> Files:
     path = files.path if files.path.startswith("/") else f"{layout.shared}/{files.path}"
     states = f"{layout.root}/increments" if files.increments else ""
     return Files(name, server, path, files.include, files.exclude, states)
 
 
-_MAKERS: Mapping[str, _Maker] = {"postgres": _postgres, "redis": _redis, "files": _files}
+_MAKERS: Mapping[str, _Maker] = {
+    "postgres": _postgres,
+    "redis": _redis,
+    "qdrant": _qdrant,
+    "mongodb": _mongodb,
+    "files": _files,
+}
 
 
 def configured(settings: Settings, layout: Layout, only: tuple[str, ...] = ()) -> dict[str, Datastore]:
