@@ -12,7 +12,7 @@ from ops.config.servers import state_host_of
 from ops.environments.arguments import listed
 from ops.environments.masking import masked
 from ops.errors import Interrupted, OpsError, UsageError
-from ops.hosts import Cancelled
+from ops.hosts import Cancellation, Cancelled
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
 from ops.runs.watching import watched
@@ -171,14 +171,18 @@ class Backups:
         calendar: str | None = None,
         every: str | None = None,
         options: Sequence[str] = (),
+        wheel: str | None = None,
         do: Do = "show",
         dry_run: bool = False,
     ) -> Schedule:
-        """Show, install or remove what runs a task by itself, on this machine (`here`), and return what is there.
+        """Show, install or remove what runs a task by itself, and return what is there.
 
-        When is a time of day, a systemd calendar or an interval such as `1h`; 02:00 where none is given. Raises
-        UsageError, ConfigError, FailedUnchanged, NeedsPerson.
+        It is on this machine (`here`), or on the server that holds the data, with all that it needs there; `wheel` is a
+        file to install Opsbook from in place of a package index. When is a time of day, a systemd calendar or an
+        interval such as `1h`; 02:00 where none is given. Raises UsageError, ConfigError, FailedUnchanged, Locked,
+        Unreachable, NeedsPerson.
         """
+        from ops.backup.outpost import schedule_there
         from ops.backup.schedules import Wish, schedule_here
         from ops.hosts.local import LocalHost
         from ops.hosts.readonly import ReadOnlyHost
@@ -188,6 +192,10 @@ class Backups:
             Wish(task, at, calendar, every, listed("options", options)),
         )
         really = do != "show" and not dry_run
+        if on != "here":
+            with self._environment.hosts(Cancellation(), (on,), on) as hosts:
+                there = hosts[on] if really else ReadOnlyHost(hosts[on])
+                return schedule_there(settings, there, wish, do, really=really, wheel=wheel)
         with masked(settings):
             here = LocalHost("this machine")
             return schedule_here(settings, here if really else ReadOnlyHost(here), wish, do, really=really)
