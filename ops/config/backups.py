@@ -55,6 +55,23 @@ class S3(Model):
         default="auto",
         description="`auto` sends a checksum with each part, which Amazon and most others check; `off` is for services that refuse it.",
     )
+    lock_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days for which the bucket itself keeps each object from being deleted (object lock); 0 locks none.",
+    )
+    lock_mode: Literal["governance", "compliance"] = Field(
+        default="governance",
+        description="Whether those with a special right may end a lock early, or nobody.",
+    )
+    transition_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days after which the bucket moves objects to `transition_class`, by the rule that `backup.prepare` puts; 0 moves none.",
+    )
+    transition_class: str = Field(
+        default="STANDARD_IA", description="Storage class that they go to, such as GLACIER_IR."
+    )
     prefix: str = Field(
         default="{stack}/{environment}",
         description="Where backups stand in the bucket: {host} (the state host), {stack}, {environment}, {year}, {month}.",
@@ -80,6 +97,12 @@ class S3(Model):
                 "must hold {stack} and {environment}: backups of two must never stand in one place"
             )
         return value
+
+    @model_validator(mode="after")
+    def _lock_has_checksums(self) -> S3:
+        if self.lock_days and self.checksums == "off":
+            raise ValueError('lock_days needs checksums = "auto": S3 locks nothing that came without one')
+        return self
 
     @model_validator(mode="after")
     def _both_or_none(self) -> S3:

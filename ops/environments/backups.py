@@ -20,6 +20,7 @@ from ops.runs.watching import watched
 if TYPE_CHECKING:
     from ops.archive.catalog import Catalog
     from ops.backup.backing_up import BackupPlan, Taken
+    from ops.backup.preparing import Prepared
     from ops.backup.pruning import Pruned
     from ops.backup.schedules import Do
     from ops.backup.scheduling import Schedule
@@ -161,6 +162,26 @@ class Backups:
                 reporter=reporter,
                 run_id=run_id,
             )
+
+    def prepare(
+        self,
+        *,
+        create: bool = False,
+        apply: bool = False,
+        state_host: str | None = None,
+        dry_run: bool = False,
+    ) -> Prepared:
+        """Look whether the storage can take backups, and return what was found.
+
+        `create` makes the bucket or the folder where there is none, `apply` gives the bucket its rule for uploads that
+        nobody finished and for the storage class; rules of others stay. Raises StorageFailed, ConfigError.
+        """
+        from ops.backup.preparing import prepare
+
+        settings = self._environment.settings
+        with masked(settings):
+            state = state_host_of(settings, state_host)
+            return prepare(settings, state, create=create, apply=apply, really=not dry_run)
 
     def schedule(
         self,

@@ -13,7 +13,7 @@ from ops.tasks.options import at_least, helps, names, target_of
 if TYPE_CHECKING:
     from ops.environments import Environment
 
-__all__ = ["full", "incremental", "list_", "prune", "schedule", "status", "verify"]
+__all__ = ["full", "incremental", "list_", "prepare", "prune", "schedule", "status", "verify"]
 
 
 @task(help=helps("env", "stack", "only", "state_host", "wait", "dry_run", "json", "quiet"))
@@ -168,6 +168,43 @@ def status(c: Context, env: str = "", stack: str = "", json: bool = False, quiet
     except StorageFailed as error:
         return Answer(f"BACKUP UNKNOWN - {error}", settings=target.settings, exit_code=3)
     return Answer(status_text(found), data=found, settings=target.settings, exit_code=found.code)
+
+
+@task(
+    help=helps(
+        "env",
+        "stack",
+        "yes",
+        "dry_run",
+        "json",
+        "quiet",
+        create="Make the bucket, or the folder, where there is none.",
+        apply="Give the bucket its rules: uploads that nobody finished end, objects go to [backup.s3] transition_class.",
+    )
+)
+def prepare(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    create: bool = False,
+    apply: bool = False,
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Look whether the storage can take backups, and keeps what it should by itself; exit 1 where it does not."""
+    from ops.tasks.asking import confirm_as_configured
+    from ops.tasks.backups_showing import prepared_text
+
+    target = target_of(env, stack)
+    if (create or apply) and not dry_run:
+        confirm_as_configured(
+            target.settings, f"Change the storage of {target.settings.environment}?", yes=yes
+        )
+    found = target.backup.prepare(create=create, apply=apply, dry_run=dry_run)
+    text = prepared_text(found, really=not dry_run)
+    return Answer(text, data=found, settings=target.settings, exit_code=0 if found.ok else 1)
 
 
 @task(
