@@ -123,9 +123,13 @@ class Ping(Model):
         description="Pinged by `backup.full` of all datastores: /start, then the URL itself, or /fail, with the end of the log.",
     )
     incremental: str = Field(default="", description="The same for increments.")
+    verify: str = Field(
+        default="",
+        description="The same for `backup.verify` of all backups; a damaged one is a failure.",
+    )
     drill: str = Field(default="", description="The same for drills of a restore.")
 
-    @field_validator("url", "incremental", "drill")
+    @field_validator("url", "incremental", "verify", "drill")
     @classmethod
     def _is_a_url(cls, value: str) -> str:
         if value and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|https?://[!-~]+", value):

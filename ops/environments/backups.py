@@ -123,15 +123,23 @@ class Backups:
                 f"there is no level {level}; there are 0 (all there), 1 (all read and hashed), "
                 "2 (read by the engine) and 3 (restored into throw-away places, and counted)"
             )
-        if level >= 2:
-            from ops.environments.rehearsals import Rehearsal, verify_deeply
+        settings, reporter = self._environment.settings, reporter or Silent()
+        with watched(settings, "backup.verify", reporter, pings=backup is None) as watch:
+            if level >= 2:
+                from ops.environments.rehearsals import Rehearsal, verify_deeply
 
-            how = Rehearsal(identity, server, state_host)
-            return verify_deeply(self._environment, backup, level, how, reporter or Silent())
-        from ops.backup.verifying import verify_all
+                how = Rehearsal(identity, server, state_host)
+                found = verify_deeply(self._environment, backup, level, how, reporter, watch.run_id)
+            else:
+                from ops.backup.verifying import verify_all
 
-        with masked(self._environment.settings):
-            return verify_all(self._environment.settings, backup, level)
+                with masked(settings):
+                    found = verify_all(settings, backup, level)
+            bad = [one for one in found if one.verified.fault]
+            if bad:
+                said = f"{len(bad)} of {len(found)} backup(s) damaged: {bad[-1].id}: {bad[-1].verified.fault}"
+                watch.failed(OpsError(said))
+        return found
 
     def prune(
         self,

@@ -357,6 +357,22 @@ class TestRefusals:
         monkeypatch.delenv("S3_SECRET")
         assert stack.environment(s3).backup.schedule(do="install").done == "installed"
 
+    def test_credentials_of_amazon_s_own_names_in_this_shell_alone(self, machine, tmp_path, monkeypatch):
+        machine.cron()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+        stack = Stack(tmp_path)
+        with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
+            stack.environment('[backup.s3]\nbucket = "shop"\n').backup.schedule(do="install")
+        assert stack.environment().backup.schedule(do="install", dry_run=True).planned
+
+    def test_a_key_in_an_agent_of_this_shell_is_worth_a_word(self, machine, tmp_path, monkeypatch):
+        machine.cron()
+        monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/agent")
+        stack = Stack(tmp_path)
+        assert not any("SSH agent" in note for note in stack.environment().backup.schedule().notes)
+        stack.toml = stack.toml.replace('"local"', '"shop.example.org"')
+        assert any("SSH agent" in note for note in stack.environment().backup.schedule().notes)
+
     def test_a_library_that_only_this_shell_finds(self, machine, shop, tmp_path, monkeypatch):
         machine.cron()
         bare = tmp_path / "python"
