@@ -57,6 +57,23 @@ class S3(Model):
         default="auto",
         description="`auto` sends a checksum with each part, which Amazon and most others check; `off` is for services that refuse it.",
     )
+    lock_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days for which the bucket itself keeps each object from being deleted (object lock); 0 locks none.",
+    )
+    lock_mode: Literal["governance", "compliance"] = Field(
+        default="governance",
+        description="Whether those with a special right may end a lock early, or nobody.",
+    )
+    transition_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days after which the bucket moves objects to `transition_class`, by the rule that `backup.prepare` puts; 0 moves none.",
+    )
+    transition_class: str = Field(
+        default="STANDARD_IA", description="Storage class that they go to, such as GLACIER_IR."
+    )
     prefix: str = Field(
         default="{stack}/{environment}",
         description="Where backups stand in the bucket: {host} (the state host), {stack}, {environment}, {year}, {month}.",
@@ -84,6 +101,12 @@ class S3(Model):
         return value
 
     @model_validator(mode="after")
+    def _lock_has_checksums(self) -> S3:
+        if self.lock_days and self.checksums == "off":
+            raise ValueError('lock_days needs checksums = "auto": S3 locks nothing that came without one')
+        return self
+
+    @model_validator(mode="after")
     def _both_or_none(self) -> S3:
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("give both access_key and secret_key, or neither")
@@ -102,9 +125,13 @@ class Ping(Model):
         description="Pinged by `backup.full` of all datastores: /start, then the URL itself, or /fail, with the end of the log.",
     )
     incremental: str = Field(default="", description="The same for increments.")
+    verify: str = Field(
+        default="",
+        description="The same for `backup.verify` of all backups; a damaged one is a failure.",
+    )
     drill: str = Field(default="", description="The same for drills of a restore.")
 
-    @field_validator("url", "incremental", "drill")
+    @field_validator("url", "incremental", "verify", "drill")
     @classmethod
     def _is_a_url(cls, value: str) -> str:
         if value and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|https?://[!-~]+", value):

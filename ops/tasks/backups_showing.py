@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ops.archive.catalog import Catalog, Entry
     from ops.archive.manifest import Manifest, Saved
     from ops.backup.backing_up import BackupPlan, Taken
+    from ops.backup.preparing import Prepared
     from ops.backup.pruning import Pruned
     from ops.backup.status import BackupStatus
     from ops.backup.verifying import Looked
@@ -26,6 +27,7 @@ __all__ = [
     "drilled_text",
     "moment_text",
     "plan_text",
+    "prepared_text",
     "pruned_text",
     "restored_text",
     "status_text",
@@ -77,10 +79,24 @@ def pruned_text(found: Pruned, *, dry_run: bool) -> str:
     lines = [
         f"{would} {len(found.backups)} backup(s) and {count} leftover(s) of runs that died, {decimal(found.bytes)}.",
         *(f"  {name}" for name in found.backups),
+        *(f"locked until {until}, left: {key}" for key, until in found.locked.items()),
         "Kept:" if found.keep.keep else "",
         table([[name, ", ".join(why)] for name, why in found.keep.keep.items()], "  "),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def prepared_text(found: Prepared, *, really: bool) -> str:
+    """Return what the storage can and keeps, and what was done to it or would be."""
+    words = {True: "ok", False: "FAULT", None: ""}
+    rows = [[words[one.ok], one.name, one.told] for one in found.findings]
+    lines = [found.storage, table(rows, "  ")]
+    lines += [f"{'Done' if really else 'Would'}: {text}" for text in found.done]
+    if found.wanted:
+        lines.append(
+            f"Not done: {'; '.join(found.wanted)} (--apply puts rules, --create makes what is not there)"
+        )
+    return "\n".join(lines)
 
 
 def status_text(found: BackupStatus) -> str:
