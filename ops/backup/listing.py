@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from ops.archive.catalog import Catalog, catalog
+from collections.abc import Sequence
+
+from ops.archive.catalog import Catalog, Entry, catalog
+from ops.archive.chains import chains
 from ops.archive.manifest import Damaged, Manifest
+from ops.archive.moments import as_of, at_moment, parsed_moment
 from ops.config import Settings
 from ops.errors import UsageError
 from ops.storage.opening import listed_below, open_storage
 
-__all__ = ["backups", "chosen_backup"]
+__all__ = ["backup_at", "backups", "chosen_backup", "restored"]
 
 
 def backups(settings: Settings) -> Catalog:
@@ -17,7 +21,7 @@ def backups(settings: Settings) -> Catalog:
 
 
 def chosen_backup(settings: Settings, wanted: str) -> Manifest:
-    """Return the manifest of a backup by its id, or of the newest whole one for `latest`, safety backups left out.
+    """Return what a backup restores, by its id, or the newest whole one for `latest`, safety backups left out.
 
     Raises UsageError where there is none such, Damaged where its manifest or an object of it is not what was written.
     """
@@ -33,13 +37,32 @@ def chosen_backup(settings: Settings, wanted: str) -> Manifest:
             raise UsageError(
                 f"there is no whole backup of {settings.stack} {settings.environment}", next_step=list_them
             )
-        return whole[-1]
+        return restored(entries, whole[-1])
     entry = next((entry for entry in entries if entry.id == wanted), None)
     if entry is None:
         raise UsageError(
             f"there is no backup {wanted} of {settings.stack} {settings.environment}",
             next_step=f"{list_them}; --from-env NAME restores one of another environment",
         )
-    if entry.manifest is None or entry.missing:  # what else is wrong, the restore finds when it reads it
+    if entry.manifest is None or entry.missing or entry.broken:  # what else is wrong, the restore finds
         raise Damaged(f"backup {wanted} is damaged: {entry.fault}", next_step=list_them)
-    return entry.manifest
+    return restored(entries, entry.manifest)
+
+
+def backup_at(settings: Settings, moment: str, only: Sequence[str] = ()) -> Manifest:
+    """Return what brings the datastores, or those in `only`, back as they were at a moment, in RFC 3339.
+
+    Raises UsageError for what is no moment, and for one that no backup reaches, with those that are possible.
+    """
+    names = tuple(name.partition("/")[0] for name in only)
+    return at_moment(chains(backups(settings).entries), parsed_moment(moment), names)
+
+
+def restored(entries: Sequence[Entry], manifest: Manifest) -> Manifest:
+    """Return what a backup restores: with all that it builds on, where it is an increment."""
+    if manifest.kind == "full":
+        return as_of((manifest,), manifest.id)
+    found = next((chain for chain in chains(entries) if manifest in chain), None)
+    if found is None:
+        raise Damaged(f"backup {manifest.id} builds on one that is damaged, or is so itself")
+    return as_of(found, manifest.id)

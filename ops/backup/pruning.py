@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ops.archive.catalog import Catalog, Entry, catalog
 from ops.archive.manifest import NAME
-from ops.backup.retention import Chain, Retention, plan_retention
+from ops.backup.retention import Chain, Retention, plan_retention, without_locked
 from ops.backup.running import locked
 from ops.config import Settings
 from ops.config.backups import Keep
@@ -28,7 +28,7 @@ __all__ = ["Pruned", "expired", "prune", "prune_all"]
 class Pruned:
     """What went, or would go: backups by id, objects and uploads of runs that died by key, and their bytes.
 
-    `keep` has the reasons for which the others stay.
+    `keep` has the reasons for which the others stay, `locked` until when the storage itself keeps leftovers by key.
     """
 
     backups: tuple[str, ...]
@@ -36,6 +36,7 @@ class Pruned:
     uploads: tuple[str, ...]
     bytes: int
     keep: Retention
+    locked: Mapping[str, str] = field(default_factory=dict)
 
 
 def expired(entries: Iterable[Entry], rules: Keep, now: datetime) -> Retention:
@@ -74,15 +75,18 @@ def prune(
     those of a run at work look the same. Not `really`: only tell.
     """
     plan = expired(found.entries, rules, now)
+    plan = without_locked(plan, _locks(storage, found, plan), now)
     gone = [
         entry
         for entry in found.entries
         if (entry.manifest.chain if entry.manifest else entry.id) in plan.delete
     ]
-    left = tuple(item.key for item in found.leftovers) if leftovers else ()
+    rest = found.leftovers if leftovers else ()
+    held = {item.key: until for item in rest if (until := storage.locked_until(item.key)) and until > now}
+    left = tuple(item.key for item in rest if item.key not in held)
     uploads = storage.unfinished(prefix) if leftovers else ()
     size = sum(item.size for entry in gone for item in entry.items)
-    size += sum(item.size for item in found.leftovers) if leftovers else 0
+    size += sum(item.size for item in rest if item.key not in held)
     if really:
         for entry in reversed(
             gone
@@ -91,7 +95,19 @@ def prune(
             storage.delete([item.key for item in entry.items if item.key != f"{entry.folder}{NAME}"])
         storage.delete(left)
         storage.discard(uploads)
-    return Pruned(tuple(entry.id for entry in gone), left, uploads, size, plan)
+    locked_still = {key: f"{until:%Y-%m-%d %H:%M} UTC" for key, until in held.items()}
+    return Pruned(tuple(entry.id for entry in gone), left, uploads, size, plan, locked_still)
+
+
+def _locks(storage: Storage, found: Catalog, plan: Retention) -> dict[str, datetime]:
+    """Return until when the storage keeps those that would go, by chain: as long as any part of it."""
+    locks: dict[str, datetime] = {}
+    for entry in found.entries:
+        chain = entry.manifest.chain if entry.manifest else entry.id
+        until = storage.locked_until(f"{entry.folder}{NAME}") if chain in plan.delete else None
+        if until is not None:
+            locks[chain] = max(until, locks.get(chain, until))
+    return locks
 
 
 def prune_all(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ops.config.backups import Keep
 
-__all__ = ["Chain", "Retention", "plan_retention"]
+__all__ = ["Chain", "Retention", "plan_retention", "without_locked"]
 
 # Calendar periods in UTC; ISO weeks, so that a week that spans two years is one.
 _PERIODS: Mapping[str, Callable[[datetime], tuple[int, ...]]] = {
@@ -68,3 +68,10 @@ def plan_retention(chains: Sequence[Chain], rules: Keep, now: datetime) -> Reten
         {chain.id: tuple(reasons[chain.id]) for chain in ordered if reasons[chain.id]},
         tuple(chain.id for chain in ordered if not reasons[chain.id]),
     )
+
+
+def without_locked(plan: Retention, locks: Mapping[str, datetime], now: datetime) -> Retention:
+    """Return the plan in which those stay that the storage itself keeps for longer; `locks` is by chain."""
+    held = {name: until for name, until in locks.items() if name in plan.delete and until > now}
+    reasons = {name: (f"locked until {until:%Y-%m-%d %H:%M} UTC",) for name, until in held.items()}
+    return Retention({**plan.keep, **reasons}, tuple(name for name in plan.delete if name not in held))

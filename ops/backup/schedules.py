@@ -23,6 +23,7 @@ from ops.hosts import Host
 __all__ = ["Do", "Wish", "job_here", "schedule_here", "scheduled"]
 
 Do = Literal["show", "install", "remove"]
+AMAZON = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -65,7 +66,7 @@ def schedule_here(settings: Settings, host: Host, wish: Wish, do: Do, *, really:
     if do == "install":
         _check_values(settings)
         _check_python(host, job)
-    return scheduled(host, "here", job, wish, do, really=really)
+    return scheduled(host, "here", job, wish, do, really=really, said=_agent(settings))
 
 
 def scheduled(
@@ -125,11 +126,28 @@ def _check_values(settings: Settings) -> None:
     names = sorted(
         name for name in set(named_in_config(dumped)) if settings.values.origins.get(name) == PROCESS
     )
+    s3 = settings.config.backup.s3
+    amazon = [name for name in AMAZON if s3 is not None and not s3.access_key and os.environ.get(name)]
+    if amazon:
+        raise ConfigError(
+            f"{', '.join(amazon)}: set in this shell alone, which a schedule does not have",
+            next_step='name access_key and secret_key in [backup.s3] as "env:NAME", with the values in '
+            f"{settings.folder / f'.env.{settings.environment}'}, or give this machine's user a profile of its own",
+        )
     if names:
         raise ConfigError(
             f"{', '.join(names)}: set in this shell alone, which a schedule does not have",
             next_step=f"write it into {settings.folder / f'.env.{settings.environment}'} (mode 0600), then run it again",
         )
+
+
+def _agent(settings: Settings) -> tuple[str, ...]:
+    far = [name for name, server in settings.config.servers.items() if server.address != "local"]
+    if not far or "SSH_AUTH_SOCK" not in os.environ:
+        return ()
+    return (
+        f"this shell has an SSH agent, and a schedule has none: the key for {', '.join(far)} must open without it",
+    )
 
 
 def _check_python(host: Host, job: Job) -> None:

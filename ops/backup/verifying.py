@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ops.archive.catalog import Entry, catalog
-from ops.archive.manifest import VERIFIED, Damaged, Manifest, Verified
+from ops.archive.manifest import VERIFIED, Damaged, Manifest, Part, Verified
 from ops.archive.reading import check_part
-from ops.backup.listing import chosen_backup
+from ops.backup.listing import chosen_backup, restored
 from ops.config import Settings
 from ops.errors import UsageError
 from ops.runs.journal import now
@@ -44,7 +44,19 @@ def verify_all(
     chosen = [entry for entry in entries if wanted in (None, entry.id)]
     if wanted is not None and not chosen:
         raise UsageError(f"there is no backup {wanted}", next_step=f"inv backup.list {settings.options}")
-    return tuple(Looked(entry.id, verify(storage, entry, level, prove=prove)) for entry in chosen)
+
+    def proving(manifest: Manifest) -> None:
+        """A restore is of all that an increment builds on, and has no use for what serves a chain alone."""
+        assert prove is not None
+        whole = restored(entries, manifest) if level > 2 else manifest
+        prove(whole)
+        seen = {stored.key for part in _parts(whole) for stored in part.objects}
+        for part in _parts(manifest):
+            if part.objects[0].key not in seen:
+                check_part(storage, part)
+
+    how = proving if prove is not None else None
+    return tuple(Looked(entry.id, verify(storage, entry, level, prove=how)) for entry in chosen)
 
 
 def verify(
@@ -67,9 +79,8 @@ def verify(
             if prove is not None:
                 prove(entry.manifest)
             else:
-                for saved in entry.manifest.datastores.values():
-                    for part in saved.parts:
-                        check_part(storage, part, check)
+                for part in _parts(entry.manifest):
+                    check_part(storage, part, check)
         except Damaged as error:
             fault = str(error)
     known = entry.verified
@@ -78,3 +89,7 @@ def verify(
     found = Verified(now(), level, fault)
     storage.put(f"{entry.folder}{VERIFIED}", found.to_json())
     return found
+
+
+def _parts(manifest: Manifest) -> list[Part]:
+    return [part for saved in manifest.datastores.values() for part in saved.parts]

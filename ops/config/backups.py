@@ -17,8 +17,10 @@ __all__ = [
     "Keep",
     "Local",
     "Maintenance",
+    "MongoDB",
     "Ping",
     "Postgres",
+    "Qdrant",
     "Redis",
     "Restore",
 ]
@@ -55,6 +57,23 @@ class S3(Model):
         default="auto",
         description="`auto` sends a checksum with each part, which Amazon and most others check; `off` is for services that refuse it.",
     )
+    lock_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days for which the bucket itself keeps each object from being deleted (object lock); 0 locks none.",
+    )
+    lock_mode: Literal["governance", "compliance"] = Field(
+        default="governance",
+        description="Whether those with a special right may end a lock early, or nobody.",
+    )
+    transition_days: int = Field(
+        default=0,
+        ge=0,
+        description="Days after which the bucket moves objects to `transition_class`, by the rule that `backup.prepare` puts; 0 moves none.",
+    )
+    transition_class: str = Field(
+        default="STANDARD_IA", description="Storage class that they go to, such as GLACIER_IR."
+    )
     prefix: str = Field(
         default="{stack}/{environment}",
         description="Where backups stand in the bucket: {host} (the state host), {stack}, {environment}, {year}, {month}.",
@@ -82,6 +101,12 @@ class S3(Model):
         return value
 
     @model_validator(mode="after")
+    def _lock_has_checksums(self) -> S3:
+        if self.lock_days and self.checksums == "off":
+            raise ValueError('lock_days needs checksums = "auto": S3 locks nothing that came without one')
+        return self
+
+    @model_validator(mode="after")
     def _both_or_none(self) -> S3:
         if bool(self.access_key) != bool(self.secret_key):
             raise ValueError("give both access_key and secret_key, or neither")
@@ -100,9 +125,13 @@ class Ping(Model):
         description="Pinged by `backup.full` of all datastores: /start, then the URL itself, or /fail, with the end of the log.",
     )
     incremental: str = Field(default="", description="The same for increments.")
+    verify: str = Field(
+        default="",
+        description="The same for `backup.verify` of all backups; a damaged one is a failure.",
+    )
     drill: str = Field(default="", description="The same for drills of a restore.")
 
-    @field_validator("url", "incremental", "drill")
+    @field_validator("url", "incremental", "verify", "drill")
     @classmethod
     def _is_a_url(cls, value: str) -> str:
         if value and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|https?://[!-~]+", value):
@@ -241,6 +270,27 @@ class Redis(Model):
     )
 
 
+class Qdrant(Model):
+    """A Qdrant server in a container of the stack. Its key is taken from the container; the server needs curl."""
+
+    service: Name = Field(description="Its service of the compose files.")
+    server: Name | None = Field(
+        default=None, description="Its server, where the service runs on more than one."
+    )
+
+
+class MongoDB(Model):
+    """A MongoDB server in a container of the stack. Its user is that of MONGO_INITDB_ROOT_USERNAME and _PASSWORD there."""
+
+    service: Name = Field(description="Its service of the compose files.")
+    server: Name | None = Field(
+        default=None, description="Its server, where the service runs on more than one."
+    )
+    databases: tuple[str, ...] = Field(
+        default=(), description="Databases to dump; none means all but admin, config and local."
+    )
+
+
 class Files(Model):
     """A folder on a server."""
 
@@ -255,16 +305,8 @@ class Files(Model):
     exclude: tuple[str, ...] = Field(default=(), description="Globs of what to leave out.")
     increments: bool = Field(
         default=False,
-        description="Let `backup.incremental` take what changed alone. Without it the whole folder is taken. Not with `include`.",
+        description="Let `backup.incremental` take what changed alone. Without it the whole folder is taken.",
     )
-
-    @model_validator(mode="after")
-    def _has_all_for_increments(self) -> Files:
-        if self.increments and self.include:
-            raise ValueError(
-                "increments and include exclude each other: tar tells what went away of whole folders only"
-            )
-        return self
 
     @field_validator("path")
     @classmethod
@@ -280,10 +322,12 @@ class Datastores(Model):
 
     postgres: dict[Name, Postgres] = Field(default_factory=dict)
     redis: dict[Name, Redis] = Field(default_factory=dict)
+    qdrant: dict[Name, Qdrant] = Field(default_factory=dict)
+    mongodb: dict[Name, MongoDB] = Field(default_factory=dict)
     files: dict[Name, Files] = Field(default_factory=dict)
 
     @property
-    def every(self) -> tuple[tuple[str, str, Postgres | Redis | Files], ...]:
+    def every(self) -> tuple[tuple[str, str, Postgres | Redis | Qdrant | MongoDB | Files], ...]:
         """All of them: kind, name and what is written of each."""
         return tuple(
             (kind, name, one) for kind in type(self).model_fields for name, one in getattr(self, kind).items()

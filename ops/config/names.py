@@ -83,7 +83,12 @@ def ping_of(config: StackConfig, action: str) -> str:
     pings = config.backup.ping
     if pings is None:
         return ""
-    urls = {"backup.full": pings.url, "backup.incremental": pings.incremental, "restore.drill": pings.drill}
+    urls = {
+        "backup.full": pings.url,
+        "backup.incremental": pings.incremental,
+        "backup.verify": pings.verify,
+        "restore.drill": pings.drill,
+    }
     return urls.get(action, "")
 
 

@@ -41,8 +41,8 @@ class Settings:
     def redactor(self) -> Redactor:
         """The redactor that knows every secret among the values, and the URLs of pings: whoever has one may ping."""
         pings = self.config.backup.ping
-        written = [] if pings is None else [url for url in (pings.url, pings.incremental, pings.drill) if url]
-        urls = [Secret(url) for url in written if not url.startswith("env:")]
+        written = [] if pings is None else (pings.url, pings.incremental, pings.verify, pings.drill)
+        urls = [Secret(url) for url in written if url and not url.startswith("env:")]
         return Redactor((*self.values.secrets, *urls))
 
     @property

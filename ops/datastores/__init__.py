@@ -11,13 +11,16 @@ from typing import Any
 from ops.config import Settings
 from ops.datastores.base import Datastore
 from ops.datastores.files import Files
+from ops.datastores.mongodb import MongoDB
 from ops.datastores.postgres import Postgres
+from ops.datastores.postgres_cluster import PostgresCluster
+from ops.datastores.qdrant import Qdrant
 from ops.datastores.redis import Redis
 from ops.engines.layout import Layout
 from ops.engines.services import services_of
 from ops.errors import ConfigError, OpsError, UsageError, gathered
 
-__all__ = ["configured"]
+__all__ = ["configured", "for_restore"]
 
 # From a name, its server, the settings, the layout there, and the table of ops.toml, whose model each kind has for itself.
 _Maker = Callable[[str, str, Settings, Layout, Any], Datastore]
@@ -44,13 +47,27 @@ def _redis(name: str, server: str, settings: Settings, layout: Layout, db: Any) 
     return Redis(name, settings.project, db.service, server, layout.root)
 
 
+def _qdrant(name: str, server: str, settings: Settings, layout: Layout, db: Any) -> Qdrant:
+    return Qdrant(name, settings.project, db.service, server, layout.root)
+
+
+def _mongodb(name: str, server: str, settings: Settings, layout: Layout, db: Any) -> MongoDB:
+    return MongoDB(name, settings.project, db.service, server, layout.root, db.databases)
+
+
 def _files(name: str, server: str, settings: Settings, layout: Layout, files: Any) -> Files:
     path = files.path if files.path.startswith("/") else f"{layout.shared}/{files.path}"
     states = f"{layout.root}/increments" if files.increments else ""
     return Files(name, server, path, files.include, files.exclude, states)
 
 
-_MAKERS: Mapping[str, _Maker] = {"postgres": _postgres, "redis": _redis, "files": _files}
+_MAKERS: Mapping[str, _Maker] = {
+    "postgres": _postgres,
+    "redis": _redis,
+    "qdrant": _qdrant,
+    "mongodb": _mongodb,
+    "files": _files,
+}
 
 
 def configured(settings: Settings, layout: Layout, only: tuple[str, ...] = ()) -> dict[str, Datastore]:
@@ -83,6 +100,13 @@ def configured(settings: Settings, layout: Layout, only: tuple[str, ...] = ()) -
             next_step=f"add one of {tables}; see docs/config.md",
         )
     return stores
+
+
+def for_restore(store: Datastore, details: Mapping[str, Any]) -> Datastore:
+    """Return a datastore as what a backup with these details is restored into: PostgreSQL at a moment is a whole cluster."""
+    if isinstance(store, Postgres) and "moment" in details:
+        return PostgresCluster(store)
+    return store
 
 
 def _server(settings: Settings, name: str, server: str | None, service: str) -> str:

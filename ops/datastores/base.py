@@ -183,8 +183,11 @@ class Datastore(Protocol):
 
 
 def chosen(packing: Packing, *, engine: bool, server: bool) -> Compression:
-    """Return where a stream is compressed: where it was asked for, else as near to the data as can be."""
-    if packing.where != "auto":
+    """Return where a stream is compressed: where it was asked for, else as near to the data as can be.
+
+    An engine that is asked for and cannot is left out.
+    """
+    if packing.where != "auto" and (packing.where != "engine" or engine):
         return packing.where
     return "engine" if engine else "server" if server else "operator"
 

@@ -23,10 +23,15 @@ from ops.errors import FailedUnchanged, UsageError
 __all__ = ["Files"]
 
 PART = "files"
+LIST = "list"  # of an increment: all that is there
+_FIELDS = r"\(.\) [0-9]* [0-9]* [^ ]* [^ ]* "  # of a list, before the path; as sed knows them
+_TYPE = r"\1 "
 _MEMBERS = "ops-members "
+_NAMED = "ops-part "
 # What tar says when a file was written to or went away under its hands: GNU tar's exit status is then 1.
 _CHANGED = re.compile(
-    r"tar: (.+: (?:file changed as we read it|File removed before we read it|File shrank by \d+ bytes.*))"
+    r"tar: (.+: (?:file changed as we read it|File removed before we read it|File shrank by \d+ bytes.*|"
+    r"Warning: Cannot (?:open|stat): No such file or directory))"
 )
 _RUN = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-" + "[0-9a-f]" * 4  # as a shell's pattern
 
@@ -35,8 +40,8 @@ _RUN = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-" + "[0-9a-f]" * 4  # as a shell's p
 class Files:
     """A folder; `include` and `exclude` are globs relative to it, in which `*` matches `/` too, as in GNU tar.
 
-    `states` is the folder in which tar keeps, for increments, what it has seen; empty, none are wanted. What it keeps
-    bears the id of the backup that it belongs to, and goes once there is a newer one.
+    `states` is the folder that keeps, for increments, the list of what a backup saw; empty, none are wanted. A list bears
+    the id of the backup that it belongs to, and goes once there is a newer one.
     """
 
     name: str
@@ -59,7 +64,7 @@ class Files:
             f"[ -d {path} ] && printf 'there\\tyes\\n'; "
             # A link is followed: what it leads to is what is dumped, swapped and mounted.
             f"printf 'path\\t%s\\n' \"$(readlink -m -- {path})\"; "
-            f"printf 'states\\t%s\\n' \"$(cd {quote(self.states or '/nowhere')} 2>/dev/null && echo {quote(self.name)}.*.snar)\"",
+            f"printf 'states\\t%s\\n' \"$(cd {quote(self.states or '/nowhere')} 2>/dev/null && echo {quote(self.name)}.*.list)\"",
             title=f"look at {self.path}",
         )
 
@@ -74,7 +79,7 @@ class Files:
         )
 
     def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
-        return self._tar(looked, packing, mark)
+        return (self._whole(looked, packing),)
 
     @property
     def increments(self) -> bool:
@@ -86,44 +91,71 @@ class Files:
     def base(
         self, looked: Looked, packing: Packing, mark: str, begun: Mapping[str, Any]
     ) -> tuple[Stream, ...]:
-        return self._tar(looked, packing, mark, f"mkdir -p -m 700 -- {quote(self.states)}")
+        return (
+            self._whole(looked, packing, f"{self._listing(looked, mark)}; ", self._progress(looked, mark)),
+        )
 
     def increment(
         self, looked: Looked, packing: Packing, mark: str, last: Mapping[str, Any]
     ) -> tuple[Stream, ...]:
-        was, state = self._state(last["state"]), self._state(mark)
-        return self._tar(looked, packing, mark, f"cp -- {quote(was)} {quote(state)}")
+        """First the list of all that is there, by which a restore removes what went; then what changed, as a tar."""
+        was, now = quote(self._state(last["state"])), quote(self._state(mark))
+        listed = self._stream(
+            looked, packing, LIST, f"{self._listing(looked, mark)}; cat -- {now}", f"list {self.path}"
+        )
+        # A time of change that differs is a change as well: what was moved here keeps the time of its content.
+        changed = f"LC_ALL=C comm -z -13 -- {was} {now} | sed -z {quote(f's/^{_FIELDS}//')}"
+        archive = self._archive(changed, "--no-recursion", "--ignore-failed-read")
+        script = f"cd {quote(looked.facts['path'])} || exit 1; {archive}{self._progress(looked, mark)}"
+        return listed, self._stream(looked, packing, PART, script, f"tar what changed in {self.path}")
 
     def trouble(self, looked: Looked, last: Mapping[str, Any]) -> str | None:
         if "state" not in last:
             return "the last full backup was taken without increments"
         if last["of"] != self._of(looked):
             return "its path or its globs are others than in the last backup"
-        if f"{self.name}.{last['state']}.snar" not in looked.facts["states"].split(" "):
+        if f"{self.name}.{last['state']}.list" not in looked.facts["states"].split(" "):
             return f"{self._state(last['state'])} is gone, which says what the last backup holds"
         return None
 
     def settled(self, looked: Looked, now: Mapping[str, Any]) -> Command:
         kept, states = quote(self._state(now["state"])), f"{quote(self.states)}/{quote(self.name)}"
         return self._command(
-            f'for p in {states}.{_RUN}.snar; do [ "$p" = {kept} ] || rm -f -- "$p"; done',
+            f'for p in {states}.{_RUN}.list; do [ "$p" = {kept} ] || rm -f -- "$p"; done',
             f"remove what earlier increments of {self.path} went by",
         )
 
     def _state(self, mark: str) -> str:
-        return f"{self.states}/{self.name}.{mark}.snar"
+        return f"{self.states}/{self.name}.{mark}.list"
 
-    def _of(self, looked: Looked) -> list[str]:
+    def _of(self, looked: Looked) -> list[list[str]]:
         """What an increment must have in common with what it builds on."""
-        return [looked.facts["path"], *self.exclude]
+        return [[looked.facts["path"]], list(self.include), list(self.exclude)]
 
-    def _tar(self, looked: Looked, packing: Packing, mark: str, prepare: str = "") -> tuple[Stream, ...]:
-        """Return the folder as a tar; where something is to `prepare`, as one that GNU tar's increments can follow."""
-        if not looked.there:
-            raise FailedUnchanged(
-                f"datastore {self.name}: there is no folder {self.path}", target=self.server
-            )
-        where = chosen(packing, engine=False, server=looked.server)
+    def _progress(self, looked: Looked, mark: str) -> str:
+        progress = json.dumps({"state": mark, "of": self._of(looked)})
+        return f"; printf '%s\\n' {quote(PROGRESS + progress)} >&2"
+
+    def _listing(self, looked: Looked, mark: str) -> str:
+        """Return shell that writes down what is there: type, inode, size, times, path; sorted, so that two can be compared."""
+        wanted = f"\\( -type d -o {_matching(self.include)} \\)" if self.include else ""
+        unwanted = f"! \\( {_matching(self.exclude)} \\)" if self.exclude else ""
+        return (
+            f"mkdir -p -m 700 -- {quote(self.states)} && cd {quote(looked.facts['path'])} || exit 1; _ops_l=$( {{ {{ "
+            f"find . -ignore_readdir_race {wanted} {unwanted} -printf '%y %i %s %T@ %C@ %p\\0' || echo find >&7; }} | "
+            f'LC_ALL=C sort -z > {quote(self._state(mark))} || echo sort >&7; }} 7>&1 ); [ -z "$_ops_l" ] || exit 1'
+        )
+
+    def _whole(self, looked: Looked, packing: Packing, prepare: str = "", told: str = "") -> Stream:
+        # With globs all folders go along, so that each comes back with its owner and mode.
+        wanted = f"-ignore_readdir_race \\( -type d -o {_matching(self.include)} \\)"
+        listing = f"find . {wanted} -print0" if self.include else "printf '.\\0'"
+        archive = self._archive(listing, "--no-recursion" if self.include else "--sort=name")
+        script = f"{prepare}cd {quote(looked.facts['path'])} || exit 1; {archive}{told}"
+        return self._stream(looked, packing, PART, script, f"tar {self.path}")
+
+    def _archive(self, listing: str, *options: str) -> str:
+        """Return shell that writes a tar of what a listing names, and tells how many members it has."""
         taking = (
             "tar",
             "--create",
@@ -134,38 +166,47 @@ class Files:
             "--acls",
             "--xattrs",
         )
-        # A device may have another number after a reboot, and is the same all the same.
-        following = (f"--listed-incremental={self._state(mark)}", "--no-check-device") if prepare else ()
         tar = quote_all(
             (
                 *taking,
-                *following,
                 *("--verbose", "--index-file=/dev/fd/5", "--anchored"),
                 *(f"--exclude=./{glob}" for glob in self.exclude),
-                *("--null", "--no-recursion" if self.include else "--sort=name", "--files-from=-"),
+                *("--null", *options, "--files-from=-"),
             )
         )
-        # With globs all folders go along, so that each comes back with its owner and mode.
-        wanted = f"-ignore_readdir_race \\( -type d -o {_matching(self.include)} \\)"
-        listing = f"find . {wanted} -print0" if self.include else "printf '.\\0'"
-        progress = json.dumps({"state": mark, "of": self._of(looked)})
-        told = f"; printf '%s\\n' {quote(PROGRESS + progress)} >&2" if prepare else ""
-        # tar goes to 4, its list of members through 3 to be counted, the statuses to 7. tar's status 1 is no failure: the
+        # tar goes to 4, its list of members through 3 to be counted, the statuses to 7, what it says through 6: of what is
+        # listed and went, it is no failure, and of what cannot be read it is one. tar's status 1 is no failure: the
         # archive is whole, and something in it changed while it was read.
-        script = (
-            f"{f'{prepare} || exit 1; ' if prepare else ''}"
-            f"cd {quote(looked.facts['path'])} || exit 1; export LC_ALL=C; exec 4>&1; "
-            f"_ops_t=$( {{ {{ {{ {listing} || echo listing >&7; }} | {tar} 5>&3 >&4; echo $? >&7; }} 3>&1 | "
-            f"printf '{_MEMBERS}%s\\n' \"$(wc -l)\" >&2; }} 7>&1 ); case $_ops_t in 0|1) ;; *) exit 1 ;; esac{told}"
+        unread = (
+            "{ print } /: Warning: Cannot / && !/No such file or directory$/ { bad = 1 } END { exit bad }"
         )
+        return (
+            f"export LC_ALL=C; exec 4>&1; _ops_t=$( {{ {{ {{ {{ {listing} || echo listing >&7; }} | "
+            f"{tar} 5>&3 >&4 2>&6; echo $? >&7; }} 3>&1 | printf '{_MEMBERS}%s\\n' \"$(wc -l)\" >&2; }} 6>&1 | "
+            f"awk {quote(unread)} >&2 || echo unread >&7; }} 7>&1 ); case $_ops_t in 0|1) ;; *) exit 1 ;; esac"
+        )
+
+    def _stream(self, looked: Looked, packing: Packing, part: str, script: str, title: str) -> Stream:
+        if not looked.there:
+            raise FailedUnchanged(
+                f"datastore {self.name}: there is no folder {self.path}", target=self.server
+            )
+        where = chosen(packing, engine=False, server=looked.server)
         body = through_zstd(script, packing) if where == "server" else script
-        ending = "tar" if where == "none" else "tar.zst"
-        return (Stream(PART, Command(body, timeout=None, title=f"tar {self.path}"), ending, where),)
+        ending = "tar" if part == PART else part
+        return Stream(
+            part,
+            Command(body, timeout=None, title=title),
+            ending if where == "none" else f"{ending}.zst",
+            where,
+        )
 
     def details_of(self, looked: Looked) -> Mapping[str, Any]:
         return {"include": list(self.include), "exclude": list(self.exclude)}
 
     def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
+        if part == LIST:
+            return None
         return Command("tar --list --file=- >/dev/null", timeout=None, title="tar --list")
 
     def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
@@ -192,7 +233,7 @@ class Files:
         return self._command(
             f'for p in {cut}.part {cut}.half; do [ ! -e "$p" ] || '
             "{ echo 'the swap of an earlier restore was cut off: inv restore.undo first' >&2; exit 1; }; done; "
-            f"rm -rf -- {stale} {stale}.list; mkdir -p -- {quote(live)} && mkdir -m 700 -- {quote(new)} || exit 1; "
+            f"rm -rf -- {stale} {stale}.list*; mkdir -p -- {quote(live)} && mkdir -m 700 -- {quote(new)} || exit 1; "
             f'[ "$(stat -c %d -- {quote(live)})" = "$(stat -c %d -- {quote(new)})" ] || '
             f"{{ rmdir -- {quote(new)}; echo 'the folder is a filesystem of its own: name one in it, or its parent' >&2; exit 1; }}",
             "make a folder beside the live one",
@@ -200,21 +241,47 @@ class Files:
 
     def incoming(self, details: Mapping[str, Any], looked: Looked, tag: str) -> tuple[Incoming, ...]:
         new = self._place(looked, "new", tag)
-        script = (
-            f"cd {quote(new)} && tar --extract --file=- --same-permissions --same-owner --numeric-owner --acls --xattrs "
-            f"--verbose > {quote(f'{new}.list')}"
+        expected = quote(f"{new}.list.expected")
+
+        def unlisted(part: str) -> Incoming:
+            """What is there and not on the list went, or is of another type now."""
+            script = (
+                f"cd {quote(new)} || exit 1; _ops_x=$( {{ {{ sed -z {quote(f's/^{_FIELDS}/{_TYPE}/')} | LC_ALL=C sort -z; }} > {expected} || "
+                "echo list >&7; "
+                f"{{ find . -mindepth 1 -printf '%y %p\\0' || echo find >&7; }} | LC_ALL=C sort -z | LC_ALL=C comm -z -23 - {expected} | "
+                "sed -z 's/^. //' | xargs -0 -r rm -rf -- || echo rm >&7; } 7>&1 ); [ -z \"$_ops_x\" ]"
+            )
+            command = Command(script, changes="files", timeout=None, title=f"remove what went of {self.path}")
+            return Incoming(part, command)
+
+        def untar(part: str) -> Incoming:
+            script = (
+                f"printf '%s\\n' {quote(_NAMED + json.dumps(part))} >> {quote(f'{new}.list')} && "
+                f"cd {quote(new)} && tar --extract --file=- --same-permissions --same-owner --numeric-owner "
+                f"--acls --xattrs --verbose >> {quote(f'{new}.list')}"
+            )
+            command = Command(script, changes="files", timeout=None, title=f"untar beside {self.path}")
+            return Incoming(part, command)
+
+        return tuple(
+            unlisted(part) if part.partition("@")[0] == LIST else untar(part)
+            for part in details.get("chain", [PART])
         )
-        command = Command(script, changes="files", timeout=None, title=f"untar beside {self.path}")
-        return (Incoming(PART, command),)
 
     def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         members = quote(self._place(looked, "new", tag) + ".list")
-        return Command(
-            f"printf '{_MEMBERS}%s\\n' \"$(wc -l < {members})\"", title=f"count what is beside {self.path}"
+        counting = (
+            f"/^{_NAMED}/ {{ tell(); n = 0; seen = 1; print; next }} /^[.][/]/ {{ n++ }} END {{ tell() }} "
+            f'function tell() {{ if (seen) print "{_MEMBERS}" n + 0 }}'
         )
+        return Command(f"LC_ALL=C awk {quote(counting)} {members}", title=f"count what is beside {self.path}")
 
     def counted(self, text: str) -> Counts:
-        return {PART: self.counts_of(text)}
+        parts = re.split(rf"^{_NAMED}(.*)$", text, flags=re.MULTILINE)
+        return {
+            json.loads(name): self.counts_of(told)
+            for name, told in zip(parts[1::2], parts[2::2], strict=True)
+        }
 
     def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         """What the backup left out by its globs is linked into the new tree, so that it stays."""
@@ -229,7 +296,7 @@ class Files:
             f"{alone(live)}{_keep(live, new, details)}mkdir -- {part} && chown --reference={quote(live)} -- {part} && "
             f"chmod --reference={quote(live)} -- {part} || exit 1; {_move(quote(live), part)} && mv -T -- {part} {half} && {_move(quote(new), quote(live))} && "
             f"chown --reference={quote(new)} -- {quote(live)} && chmod --reference={quote(new)} -- {quote(live)} && "
-            f"mv -T -- {half} {quote(old)} || {undo}; rm -rf -- {quote(new)} {quote(new + '.list')}",
+            f"mv -T -- {half} {quote(old)} || {undo}; rm -rf -- {quote(new)} {quote(new + '.list')}*",
             f"swap what is in {self.path}",
         )
 
@@ -251,7 +318,7 @@ class Files:
     def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         new = self._place(looked, "new", tag)
         return self._command(
-            f"rm -rf -- {quote(new)} {quote(new + '.list')}", f"remove what is beside {self.path}"
+            f"rm -rf -- {quote(new)} {quote(new + '.list')}*", f"remove what is beside {self.path}"
         )
 
     def counts_of(self, told: str) -> Mapping[str, int]:

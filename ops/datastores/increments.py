@@ -37,7 +37,11 @@ class Incremental(Protocol):
     def base(
         self, looked: Looked, packing: Packing, mark: str, begun: Mapping[str, Any]
     ) -> tuple[Stream, ...]:
-        """Return the parts of a full backup that increments can follow, given what `begin` printed."""
+        """Return the parts of a full backup that increments can follow, given what `begin` printed.
+
+        Their progress may name `parts` that serve a chain alone, and say `until` when they reach without a gap: such a
+        datastore comes back to any moment. `size` and `bytes`, of an increment, are what a restore writes.
+        """
         ...
 
     def increment(

@@ -28,6 +28,7 @@ from ops.datastores.base import (
     read_lines,
 )
 from ops.datastores.postgres_sql import (
+    cluster_place,
     creation,
     dropping,
     identifier,
@@ -38,17 +39,17 @@ from ops.datastores.postgres_sql import (
     renamings,
     setting,
 )
-from ops.datastores.shell import finding, held, image_of, inside, labels, through_zstd
+from ops.datastores.shell import TAG, finding, held, image_of, inside, labels, through_zstd
 from ops.errors import ConfigError, UsageError
 
-__all__ = ["Postgres"]
+__all__ = ["COUNTING", "PSQL", "Postgres"]
 
 ROLES = ""  # the part of what belongs to the cluster: a name that no database can have
 _PART = "ops-part "
 _COUNT = "ops-count "
 _SETTINGS = "ops-settings "
 _TOOLS = {ROLES: "pg_dumpall", wal.BASE: "pg_basebackup", wal.WAL: "write-ahead log"}
-_PSQL = "psql -X -q -At -v ON_ERROR_STOP=1"
+PSQL = "psql -X -q -At -v ON_ERROR_STOP=1"
 _VERSION = "SELECT 'server' || E'\\t' || current_setting('server_version')"
 _DATABASES = (
     "SELECT 'databases' || E'\\t' || jsonb_agg(to_jsonb(d) || jsonb_build_object("
@@ -66,7 +67,7 @@ _TABLES = (
     "UNION ALL SELECT format('SELECT %L || json_build_array(%L, count(*)) FROM pg_largeobject_metadata', "
     f"'{_COUNT}', 'large objects')"
 )
-_COUNTING = _TABLES + " \\gexec"
+COUNTING = _TABLES + " \\gexec"
 _ROLES = "SELECT 'roles' || E'\\t' || jsonb_agg(rolname ORDER BY rolname) FROM pg_roles"
 # They may hold keys (those of PostgREST do), so they go into a part, which may be encrypted, and not into the manifest.
 _SET = (
@@ -99,11 +100,11 @@ class Postgres:
 
     def look(self) -> Command:
         asked = (
-            f"{self._entry()} tool=$(pg_dump --version) || exit 1; printf 'tool\\t%s\\n' \"$tool\"; "
+            f"{self.entry()} tool=$(pg_dump --version) || exit 1; printf 'tool\\t%s\\n' \"$tool\"; "
             # What it cannot compress with, it says before it looks for a server.
             "PGHOST=/nowhere pg_dump -Fc -Z zstd:1 2>&1 | grep -qi compress || printf 'engine\\tzstd\\n'; "
-            f"{wal.replication(_PSQL) if self.point_in_time else ''}"
-            f"{_PSQL} -d template1 -c {quote(_VERSION)} -c {quote(_DATABASES)} -c {quote(_ROLES)} -c {quote(wal.SLOT_ROW)}"
+            f"{wal.replication(PSQL) if self.point_in_time else ''}"
+            f"{PSQL} -d template1 -c {quote(_VERSION)} -c {quote(_DATABASES)} -c {quote(_ROLES)} -c {quote(wal.SLOT_ROW)}"
             f"{f' -c {quote(wal.FACTS)}' if self.point_in_time else ''}"
         )
         return Command(
@@ -160,10 +161,10 @@ class Postgres:
     def begin(self, looked: Looked) -> Command | None:
         if self.point_in_time:
             wal.check_settings(self.name, self.server, looked)
-            script = wal.beginning(self._entry(), _PSQL, looked, wal.megabytes(self.wal_keep))
+            script = wal.beginning(self.entry(), PSQL, looked, wal.megabytes(self.wal_keep))
             return self._inside(script, looked, "hold back the log", changes="a replication slot")
         if looked.facts.get("slot") and not self.slot_shared:
-            script = wal.letting_go(self._entry(), _PSQL)
+            script = wal.letting_go(self.entry(), PSQL)
             return self._inside(script, looked, "hold back the log no more", changes="a replication slot")
         return None
 
@@ -171,7 +172,7 @@ class Postgres:
         self, looked: Looked, packing: Packing, mark: str, begun: Mapping[str, Any]
     ) -> tuple[Stream, ...]:
         """The log is read right behind the base backup: the fewer segments, the sooner a restore is there."""
-        base = self._cluster(wal.BASE, wal.copying(self._entry(), _PSQL), looked, packing, mark)
+        base = self._cluster(wal.BASE, wal.copying(self.entry(), PSQL), looked, packing, mark)
         return (
             base,
             self._log(looked, packing, mark, begun.get("start", "0/0")),
@@ -201,6 +202,8 @@ class Postgres:
     def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
         if part == ROLES:
             return None
+        if part.startswith("/"):
+            return Command("tar --list --file=- >/dev/null", timeout=None, title=f"tar --list of {part}")
         image = quote(image_of(details))
         return Command(
             f"docker run --rm -i --network none --entrypoint pg_restore {image} --file=/dev/null",
@@ -277,7 +280,7 @@ class Postgres:
             lines += [
                 f"\\connect {beside}",
                 f"SELECT {literal(_PART)} || to_json({literal(name)}::text);",
-                _COUNTING,
+                COUNTING,
             ]
         return self._sql(lines, looked, "count the rows", timeout=None)
 
@@ -300,12 +303,19 @@ class Postgres:
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         kept = tuple(place_names(self.name, details, "old", tag).values())
-        return self._sql(
+        dropped = self._sql(
             [dropping(self.name, "old", kept)],
             looked,
             "remove what earlier restores kept",
             changes="databases",
+            timeout=600,
         )
+        # Clusters too: they were live before a restore to a moment.
+        places = f'"${{PGDATA:?}}"/{cluster_place(self.project, self.name, "old", TAG)}'
+        clusters = f'for p in {places}; do case $p in *_{tag}_*) ;; *) rm -rf -- "$p" ;; esac; done'
+        container = quote(looked.facts["container"])
+        script = f"{dropped.script} && docker exec {container} sh -c {quote(clusters)} </dev/null"
+        return replace(dropped, script=script)
 
     def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         names = place_names(self.name, details, "new", tag).values()
@@ -318,7 +328,7 @@ class Postgres:
 
     def _restore(self, name: str, beside: str, looked: Looked, tag: str) -> Command:
         script = (
-            f"{self._entry()} exec pg_restore --exit-on-error --no-password --dbname={beside} --format=custom"
+            f"{self.entry()} exec pg_restore --exit-on-error --no-password --dbname={beside} --format=custom"
         )
         return Command(
             f"c={quote(looked.facts['container'])}; {inside(script, tag, stdin=True)}",
@@ -328,7 +338,7 @@ class Postgres:
         )
 
     def _log(self, looked: Looked, packing: Packing, mark: str, start: str) -> Stream:
-        script = wal.shipping(self._entry(), _PSQL, looked, start)
+        script = wal.shipping(self.entry(), PSQL, looked, start)
         return self._cluster(wal.WAL, script, looked, packing, mark)
 
     def _cluster(self, part: str, script: str, looked: Looked, packing: Packing, mark: str) -> Stream:
@@ -354,7 +364,7 @@ class Postgres:
         timeout: float | None = 120.0,
     ) -> Command:
         """Return the command that runs SQL, which travels on stdin, from a database that no backup renames."""
-        script = f"{self._entry()} exec {_PSQL} -d template1"
+        script = f"{self.entry()} exec {PSQL} -d template1"
         return Command(
             f"docker exec -i {quote(looked.facts['container'])} sh -c {quote(script)}",
             stdin="".join(f"{line}\n" for line in lines).encode(),
@@ -363,8 +373,8 @@ class Postgres:
             title=f"{title} of {self.service}",
         )
 
-    def _entry(self) -> str:
-        """What each script in the container begins with. Its own environment says how to log in; no password leaves it."""
+    def entry(self) -> str:
+        """Return what each script in the container begins with. Its own environment says how to log in; no password leaves it."""
         user = quote(self.user) if self.user else '"${POSTGRES_USER:-postgres}"'
         return (
             # Limits of a role or a database are for the application: a count or a restore takes the time it takes.
@@ -378,7 +388,7 @@ class Postgres:
     def _roles(self, looked: Looked, packing: Packing, mark: str) -> Stream:
         where = chosen(packing, engine=False, server=looked.server)
         script = (
-            f"{self._entry()} pg_dumpall --globals-only -l template1 && {_PSQL} -d template1 -c {quote(_SET)}"
+            f"{self.entry()} pg_dumpall --globals-only -l template1 && {PSQL} -d template1 -c {quote(_SET)}"
         )
         return self._stream(ROLES, "roles.sql", script, where, looked, packing, mark)
 
@@ -388,10 +398,10 @@ class Postgres:
         # psql itself is what runs beside the dump, and what is killed with it: no shell around it that would leave it behind.
         count = "\n".join(
             (
-                f"{_PSQL} -v ops=\"$OPS_SNAPSHOT\" >&2 <<'OPS_COUNT' & c=$!",
+                f"{PSQL} -v ops=\"$OPS_SNAPSHOT\" >&2 <<'OPS_COUNT' & c=$!",
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;",
                 "SET TRANSACTION SNAPSHOT :'ops';",
-                _COUNTING,
+                COUNTING,
                 "OPS_COUNT",
             )
         )
@@ -408,8 +418,8 @@ class Postgres:
             )
         )
         script = (
-            f"{self._entry()} export PGDATABASE={quote(name)} OPS_WORK={quote(work)}; exec 4>&1; "
-            f"s=$(printf '%s\\n' {quote(session)} | {_PSQL} 3>&1 >&4); [ \"$s\" = 0 ]"
+            f"{self.entry()} export PGDATABASE={quote(name)} OPS_WORK={quote(work)}; exec 4>&1; "
+            f"s=$(printf '%s\\n' {quote(session)} | {PSQL} 3>&1 >&4); [ \"$s\" = 0 ]"
         )
         return self._stream(name, f"{percent(name, safe='')}.dump", script, where, looked, packing, mark)
 

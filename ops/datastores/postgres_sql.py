@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
+    "cluster_place",
     "creation",
     "dropping",
     "identifier",
@@ -17,6 +18,7 @@ __all__ = [
     "place_names",
     "renamings",
     "setting",
+    "store_key",
 ]
 
 # Settings whose values are lists that PostgreSQL stores quoted already (pg_dump: variable_is_guc_list_quote).
@@ -43,10 +45,15 @@ def literal(text: str) -> str:
 
 def place_names(store: str, details: Mapping[str, Any], word: str, tag: str) -> dict[str, str]:
     """Return, for each database of a backup, the name of the one beside it; names are cut at 63 bytes, so it is a number."""
-    key = _key(store)
+    key = store_key(store)
     return {
         name: f"ops_{word}_{tag}_{key}_{number}" for number, name in enumerate(sorted(details["databases"]))
     }
+
+
+def cluster_place(project: str, store: str, word: str, tag: str) -> str:
+    """Return the name of the folder that holds a whole cluster beside the live one, or a shell's pattern for TAG."""
+    return f"pgsql_tmp_ops_{word}_{tag}_{store_key(f'{project}/{store}')}"
 
 
 def is_place(name: str) -> bool:
@@ -59,7 +66,7 @@ def dropping(store: str, word: str, but: Sequence[str]) -> str:
     kept = f" AND datname NOT IN ({', '.join(map(literal, but))})" if but else ""
     return (
         "SELECT format('DROP DATABASE IF EXISTS %I', datname) FROM pg_database "
-        f"WHERE datname ~ {literal(f'^{_place(word, _key(store))}$')}{kept} \\gexec"
+        f"WHERE datname ~ {literal(f'^{_place(word, store_key(store))}$')}{kept} \\gexec"
     )
 
 
@@ -68,7 +75,7 @@ def _place(word: str, key: str) -> str:
     return f"ops_{word}_[0-9]{{8}}t[0-9]{{6}}z[0-9a-f]{{4}}_{key}_[0-9]+"
 
 
-def _key(store: str) -> str:
+def store_key(store: str) -> str:
     """Two datastores may be on one server."""
     return hashlib.sha256(store.encode()).hexdigest()[:6]
 

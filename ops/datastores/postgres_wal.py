@@ -160,7 +160,7 @@ def replication(psql: str) -> str:
 
 def copying(entry: str, psql: str) -> str:
     """Return the script whose stdout is a base backup as a tar, and that says when it ended."""
-    sql = f"SELECT '{PROGRESS}' || json_build_object('from', {_NOW})"
+    sql = f"SELECT '{PROGRESS}' || json_build_object('from', {_NOW}, 'parts', json_build_array('{BASE}', '{WAL}'), 'user', current_user, 'size', (SELECT sum(pg_database_size(oid)) FROM pg_database))"
     return (
         f"{entry} pg_basebackup -Ft -X none -D - -c fast --no-password --label={SLOT} && "
         f"{psql} -d template1 -c {quote(sql)} >&2"
@@ -195,7 +195,7 @@ def shipping(entry: str, psql: str, looked: Looked, start: str) -> str:
         f"SELECT format('%s/%s', to_hex(div({end}, 4294967296)::bigint), to_hex(mod({end}, 4294967296)::bigint)) AS end \\gset\n"
         f"SELECT count(*) AS found, count(*) = ceil(pg_wal_lsn_diff(:'switched', '{from_first}') / {wal.segment}) AS whole, "
         "json_build_object('until', :'until', 'end', upper(:'end'), 'system', "
-        f"'{wal.system}', 'timeline', '{wal.timeline}') AS told FROM pg_ls_waldir() WHERE {between} \\gset\n"
+        f"'{wal.system}', 'timeline', '{wal.timeline}', 'bytes', count(*) * {wal.segment}) AS told FROM pg_ls_waldir() WHERE {between} \\gset\n"
         f"\\if :whole\n\\else\n\\warn 'segments of the log are missing behind {first}'\n\\quit\n\\endif\n"
         f"SELECT name FROM pg_ls_waldir() WHERE ({between}) OR name ~ '^[0-9A-F]{{8}}\\.history$' ORDER BY name;\n"
         f"\\warn '{PROGRESS}' :told\n"

@@ -12,6 +12,7 @@ from ops.errors import UsageError
 __all__ = [
     "TAG",
     "alone",
+    "ending",
     "finding",
     "held",
     "image_of",
@@ -77,23 +78,30 @@ def inside(script: str, mark: str, *, stdin: bool = False, passing: tuple[str, .
     """Return shell that runs a script in the container `c`, and ends what is left of it when it fails or is ended.
 
     Killing the client of `docker exec` ends nothing in the container: the processes are found by their environment.
-    Those without children go first, so that each is waited for by the one that started it: one that a signal ended
-    must never become a child of the container's first process. PostgreSQL takes that for a crash of its own and
-    ends all sessions (postmaster.c, CleanupBackend).
+    `passing` are the names of variables that it gets along, by name, so that their values are in no argument.
     """
     variables = "".join(f"-e {name} " for name in passing)
-    ending = (
-        f"i=0; while [ $i -lt 100 ]; do m=; for p in /proc/[0-9]*; do "
+    return (
+        f'( _ops_end() {{ s=$?; [ $s = 0 ] || docker exec "$c" sh -c {quote(ending(mark))} >/dev/null 2>&1; exit $s; }}; '
+        "trap _ops_end EXIT; trap 'exit 143' TERM INT HUP PIPE; "
+        f'docker exec {"-i " if stdin else ""}-e OPS_RUN={mark} {variables}"$c" sh -c {quote(script)}{"" if stdin else " </dev/null"} )'
+    )
+
+
+def ending(mark: str) -> str:
+    """Return shell that ends what runs with a mark in the container that it is run in.
+
+    Processes without children go first, so that each is waited for by the one that started it: one that a signal
+    ended must never become a child of the container's first process. PostgreSQL takes that for a crash of its own
+    and ends all sessions (postmaster.c, CleanupBackend).
+    """
+    return (
+        "i=0; while [ $i -lt 100 ]; do m=; for p in /proc/[0-9]*; do "
         f'tr "\\0" "\\n" <"$p/environ" 2>/dev/null | grep -qx OPS_RUN={mark} && m="$m ${{p#/proc/}}"; done; '
         '[ -n "$m" ] || exit 0; '
         'a=" $(for p in $m; do sed -n "s/^PPid:[^0-9]*//p" "/proc/$p/status" 2>/dev/null; done | tr "\\n" " ")"; '
         'for p in $m; do case $a in *" $p "*) ;; *) kill "$p" 2>/dev/null ;; esac; done; '
         "i=$((i + 1)); sleep 0.1 2>/dev/null || sleep 1; done; kill $m"
-    )
-    return (
-        f'( _ops_end() {{ s=$?; [ $s = 0 ] || docker exec "$c" sh -c {quote(ending)} >/dev/null 2>&1; exit $s; }}; '
-        "trap _ops_end EXIT; trap 'exit 143' TERM INT HUP PIPE; "
-        f'docker exec {"-i " if stdin else ""}-e OPS_RUN={mark} {variables}"$c" sh -c {quote(script)}{"" if stdin else " </dev/null"} )'
     )
 
 

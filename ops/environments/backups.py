@@ -12,7 +12,7 @@ from ops.config.servers import state_host_of
 from ops.environments.arguments import listed
 from ops.environments.masking import masked
 from ops.errors import Interrupted, OpsError, UsageError
-from ops.hosts import Cancelled
+from ops.hosts import Cancellation, Cancelled
 from ops.runs.interruption import Interruption
 from ops.runs.reporting import Reporter, Silent
 from ops.runs.watching import watched
@@ -20,6 +20,7 @@ from ops.runs.watching import watched
 if TYPE_CHECKING:
     from ops.archive.catalog import Catalog
     from ops.backup.backing_up import BackupPlan, Taken
+    from ops.backup.preparing import Prepared
     from ops.backup.pruning import Pruned
     from ops.backup.schedules import Do
     from ops.backup.scheduling import Schedule
@@ -122,15 +123,23 @@ class Backups:
                 f"there is no level {level}; there are 0 (all there), 1 (all read and hashed), "
                 "2 (read by the engine) and 3 (restored into throw-away places, and counted)"
             )
-        if level >= 2:
-            from ops.environments.rehearsals import Rehearsal, verify_deeply
+        settings, reporter = self._environment.settings, reporter or Silent()
+        with watched(settings, "backup.verify", reporter, pings=backup is None) as watch:
+            if level >= 2:
+                from ops.environments.rehearsals import Rehearsal, verify_deeply
 
-            how = Rehearsal(identity, server, state_host)
-            return verify_deeply(self._environment, backup, level, how, reporter or Silent())
-        from ops.backup.verifying import verify_all
+                how = Rehearsal(identity, server, state_host)
+                found = verify_deeply(self._environment, backup, level, how, reporter, watch.run_id)
+            else:
+                from ops.backup.verifying import verify_all
 
-        with masked(self._environment.settings):
-            return verify_all(self._environment.settings, backup, level)
+                with masked(settings):
+                    found = verify_all(settings, backup, level)
+            bad = [one for one in found if one.verified.fault]
+            if bad:
+                said = f"{len(bad)} of {len(found)} backup(s) damaged: {bad[-1].id}: {bad[-1].verified.fault}"
+                watch.failed(OpsError(said))
+        return found
 
     def prune(
         self,
@@ -162,6 +171,26 @@ class Backups:
                 run_id=run_id,
             )
 
+    def prepare(
+        self,
+        *,
+        create: bool = False,
+        apply: bool = False,
+        state_host: str | None = None,
+        dry_run: bool = False,
+    ) -> Prepared:
+        """Look whether the storage can take backups, and return what was found.
+
+        `create` makes the bucket or the folder where there is none, `apply` gives the bucket its rule for uploads that
+        nobody finished and for the storage class; rules of others stay. Raises StorageFailed, ConfigError.
+        """
+        from ops.backup.preparing import prepare
+
+        settings = self._environment.settings
+        with masked(settings):
+            state = state_host_of(settings, state_host)
+            return prepare(settings, state, create=create, apply=apply, really=not dry_run)
+
     def schedule(
         self,
         *,
@@ -171,14 +200,18 @@ class Backups:
         calendar: str | None = None,
         every: str | None = None,
         options: Sequence[str] = (),
+        wheel: str | None = None,
         do: Do = "show",
         dry_run: bool = False,
     ) -> Schedule:
-        """Show, install or remove what runs a task by itself, on this machine (`here`), and return what is there.
+        """Show, install or remove what runs a task by itself, and return what is there.
 
-        When is a time of day, a systemd calendar or an interval such as `1h`; 02:00 where none is given. Raises
-        UsageError, ConfigError, FailedUnchanged, NeedsPerson.
+        It is on this machine (`here`), or on the server that holds the data, with all that it needs there; `wheel` is a
+        file to install Opsbook from in place of a package index. When is a time of day, a systemd calendar or an
+        interval such as `1h`; 02:00 where none is given. Raises UsageError, ConfigError, FailedUnchanged, Locked,
+        Unreachable, NeedsPerson.
         """
+        from ops.backup.outpost import schedule_there
         from ops.backup.schedules import Wish, schedule_here
         from ops.hosts.local import LocalHost
         from ops.hosts.readonly import ReadOnlyHost
@@ -188,6 +221,10 @@ class Backups:
             Wish(task, at, calendar, every, listed("options", options)),
         )
         really = do != "show" and not dry_run
+        if on != "here":
+            with self._environment.hosts(Cancellation(), (on,), on) as hosts:
+                there = hosts[on] if really else ReadOnlyHost(hosts[on])
+                return schedule_there(settings, there, wish, do, really=really, wheel=wheel)
         with masked(settings):
             here = LocalHost("this machine")
             return schedule_here(settings, here if really else ReadOnlyHost(here), wish, do, really=really)

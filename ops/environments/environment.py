@@ -15,7 +15,7 @@ from ops.config import Settings, Version, load, resolve_version
 from ops.config.servers import chosen_servers, state_host_of
 from ops.environments.arguments import listed, text
 from ops.environments.masking import masked
-from ops.errors import Interrupted
+from ops.errors import Interrupted, UsageError
 from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import Fleet
 from ops.hosts.local import LocalHost
@@ -68,8 +68,9 @@ class Environment:
 
     def restore(
         self,
-        backup: str,
+        backup: str | None = None,
         *,
+        at: str | None = None,
         only: Sequence[str] = (),
         from_environment: str | None = None,
         identity: str | None = None,
@@ -79,7 +80,7 @@ class Environment:
         reporter: Reporter | None = None,
         ask: Callable[[Manifest], object] = lambda found: None,
     ) -> Restored:
-        """Bring back a backup by its id, or the newest whole one (`latest`), and return what is live then.
+        """Bring back a backup by its id, the newest whole one (`latest`), or the state `at` a moment, and return what is live then.
 
         `only` picks datastores, `from_environment` takes the backup from where another environment keeps its own,
         `identity` is the file with the private key of an encrypted one, `ask` is told what would be restored and may
@@ -90,9 +91,12 @@ class Environment:
         from ops.environments.restores import RestoreOptions, restore
 
         text("backup", backup)
+        text("at", at)
         text("from_environment", from_environment)
+        if (backup is None) == (at is None):
+            raise UsageError("give either a backup or a moment to restore")
         chosen = listed("only", only)
-        options = RestoreOptions(backup, chosen, from_environment, identity, safety, wait, state_host)
+        options = RestoreOptions(backup, at, chosen, from_environment, identity, safety, wait, state_host)
         return restore(self, options, reporter or Silent(), ask)
 
     def undo_restore(

@@ -30,7 +30,12 @@ class Rehearsal:
 
 
 def verify_deeply(
-    environment: Environment, backup: str | None, level: int, how: Rehearsal, reporter: Reporter
+    environment: Environment,
+    backup: str | None,
+    level: int,
+    how: Rehearsal,
+    reporter: Reporter,
+    run_id: str | None = None,
 ) -> tuple[Looked, ...]:
     """Look at a backup, or at all, at level 2 or 3, write down what was found, and return it.
 
@@ -50,7 +55,7 @@ def verify_deeply(
 
         state = state_host_of(settings, how.state_host)
         with (
-            running(settings, "backup.verify", hosts, state, reporter, interruption) as run,
+            running(settings, "backup.verify", hosts, state, reporter, interruption, run_id) as run,
             journalled(run),
         ):
             note(run, "started")

@@ -25,7 +25,8 @@ __all__ = ["RestoreOptions", "restore"]
 class RestoreOptions:
     """What is to be restored, and how: see `Environment.restore`."""
 
-    backup: str
+    backup: str | None
+    at: str | None = None
     only: tuple[str, ...] = ()
     from_environment: str | None = None
     identity: str | None = None
@@ -45,9 +46,12 @@ def restore(
     source = _source(settings, options.from_environment)
     with masked(settings), masked(source):
         from ops.archive.reading import identities_in
-        from ops.backup.listing import chosen_backup
+        from ops.backup.listing import backup_at, chosen_backup
 
-        found = chosen_backup(source, options.backup)
+        if options.backup is not None:
+            found = chosen_backup(source, options.backup)
+        else:
+            found = backup_at(source, options.at or "", options.only)
         identities = identities_in(options.identity) if options.identity else ()
         ask(found)
     interruption = Interruption()

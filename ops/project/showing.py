@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ops.config.writing import toml_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +37,7 @@ class Shown:
         lines = [
             f"# stack {self.stack}, environment {self.environment}, compose project {self.project}",
             f"# {self.folder}: {files}",
-            *_toml(self.config, ""),
+            *toml_lines(self.config),
         ]
         if self.values:
             lines += ["", "# values, the strongest source of each"]
@@ -73,30 +75,3 @@ def _name(settings: Settings, path: Path) -> str:
     """A file outside the folder is shown too; `config.check` says that it cannot be shipped."""
     folder = settings.folder
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _toml(table: Mapping[str, object], prefix: str) -> Iterator[str]:
-    """Yield plain keys first, then tables, as TOML wants them; empty tables and lists of tables fall away."""
-    for key, value in table.items():
-        if not isinstance(value, Mapping) and not _is_tables(value):
-            yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
-    for key, value in table.items():
-        path = f"{prefix}{_key(key)}"
-        if isinstance(value, Mapping) and value:
-            if any(not isinstance(inner, Mapping) for inner in value.values()):
-                yield ""
-                yield f"[{path}]"
-            yield from _toml(value, f"{path}.")
-        elif isinstance(value, list) and _is_tables(value):
-            for entry in value:
-                yield ""
-                yield f"[[{path}]]"
-                yield from _toml(entry, f"{path}.")
-
-
-def _is_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
-
-
-def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)

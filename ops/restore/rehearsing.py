@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ops.archive.manifest import Damaged, Manifest, Part, Saved
 from ops.archive.reading import Identity, check_part, opened, unpacked
-from ops.datastores import configured
+from ops.datastores import configured, for_restore
 from ops.datastores.base import Counts, Datastore
 from ops.datastores.looking import look
 from ops.errors import FailedUnchanged, UsageError
@@ -96,7 +96,10 @@ def _stores(run: Run, manifest: Manifest, server: str | None) -> Mapping[str, Da
         raise UsageError(f"there is no server {server}; there are: {', '.join(run.reach)}")
     stores = configured(run.settings, run.layout, tuple(manifest.datastores))
     return {
-        name: store if server is None else replace(store, server=server)  # type: ignore[type-var]  # each kind is a dataclass
+        name: for_restore(
+            store if server is None else replace(store, server=server),  # type: ignore[type-var]  # each kind is a dataclass
+            manifest.datastores[name].details,
+        )
         for name, store in stores.items()
     }
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ops.archive.manifest import Manifest
 from ops.archive.reading import Identity
 from ops.config import Settings
-from ops.datastores import configured
+from ops.datastores import configured, for_restore
 from ops.datastores.looking import look
 from ops.errors import NeedsPerson, UsageError
 from ops.hosts import Host
@@ -36,7 +36,8 @@ class Restored:
     """A restore that came to its end: the run, and what is live now by datastore and part, counted.
 
     `safety` is the id of the backup of what was replaced, None where none was taken; `stopped` are the services that
-    stood still during the swap.
+    stood still during the swap. `as_of` has the moment to which each datastore went back, `ended` those on which no
+    increment can follow before a full backup.
     """
 
     outcome: Outcome
@@ -44,6 +45,8 @@ class Restored:
     counts: Mapping[str, Mapping[str, Mapping[str, int]]]
     safety: str | None = None
     stopped: tuple[str, ...] = ()
+    as_of: Mapping[str, str] = field(default_factory=dict)
+    ended: tuple[str, ...] = ()
 
 
 def restore(
@@ -96,7 +99,15 @@ def restore(
                 put_back(run, earlier)
                 raise
         targets = {name: Target("datastore", "changed", release=manifest.id) for name in places}
-        return Restored(run.outcome(targets), manifest.id, counts, kept, writing.services)
+        return Restored(
+            run.outcome(targets),
+            manifest.id,
+            counts,
+            kept,
+            writing.services,
+            {name: place.saved.details.get("as_of", manifest.finished_at) for name, place in places.items()},
+            tuple(name for name, place in places.items() if "moment" in place.saved.details),
+        )
 
 
 def _save(run: Run, places: Mapping[str, Place], safety: Safety | None) -> str | None:
@@ -121,7 +132,10 @@ def _places(run: Run, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Pl
     if unknown:
         known = ", ".join(manifest.datastores)
         raise UsageError(f"backup {manifest.id} holds no {unknown[0]}; it holds: {known}")
-    stores = configured(run.settings, run.layout, tuple(chosen))
+    stores = {
+        name: for_restore(store, manifest.datastores[name].details)
+        for name, store in configured(run.settings, run.layout, tuple(chosen)).items()
+    }
     for name in chosen:
         was, now = manifest.datastores[name].kind, stores[name].kind
         if was != now:
@@ -145,4 +159,10 @@ def _check_version(place: Place) -> None:
             f"the backup is of PostgreSQL {was}, and {now} runs here, which cannot read it",
             target=place.store.server,
             next_step=f"deploy PostgreSQL {was.split('.')[0]} or newer first",
+        )
+    if was and now and "moment" in place.saved.details and was.split(".")[0] != now.split(".")[0]:
+        raise UsageError(
+            f"the backup is of PostgreSQL {was}, and {now} runs here: a moment comes back to the same major version alone",
+            target=place.store.server,
+            next_step="restore the dumps of a full backup: --id",
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ops.archive.manifest import Saved
 from ops.config import Settings
-from ops.datastores import configured
+from ops.datastores import configured, for_restore
 from ops.datastores.looking import look
 from ops.errors import NeedsPerson, OpsError, UsageError
 from ops.hosts import Cancelled, Host
@@ -48,7 +48,11 @@ def undo(
         enter(run, Phase.CHECK)
         found = record(run)
         if found is not None:
-            stores = configured(settings, run.layout, tuple(found["datastores"]))
+            known = configured(settings, run.layout, tuple(found["datastores"]))
+            stores = {
+                name: for_restore(store, found["datastores"][name]["details"])
+                for name, store in known.items()
+            }
             looked = look(stores, run.reach)
         enter(run, Phase.LOCK)
         died = lock_stack(run, wait, finish=True)

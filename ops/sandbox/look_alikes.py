@@ -15,7 +15,7 @@ class LookAlike:
     """An image built from packages that stands in for `repository` under each of `tags`; `holds` says what is
     inside.
 
-    One that takes minutes to build is made only when it is asked for.
+    One that few stacks need, or that takes minutes to build, is made only when it is asked for.
     """
 
     repository: str
@@ -41,6 +41,13 @@ LOOK_ALIKES = (
         ("7", "7.0"),
         "mongo",
         "the real mongodump, mongorestore and mongosh beside a server that speaks MongoDB's protocol",
+        on_demand=True,
+    ),
+    LookAlike(
+        "qdrant/qdrant",
+        ("v1.15.4", "latest"),
+        "qdrant",
+        "a stand-in that keeps points and snapshots behind Qdrant's HTTP API, and searches nothing",
         on_demand=True,
     ),
 )

@@ -78,12 +78,12 @@ def fill_mirror(layout: Layout, images: Images, say: Callable[[str], None]) -> N
         missing = [
             f"{look_alike.repository}:{tag}"
             for tag in look_alike.tags
-            if not _has(published, context, f"/v2/library/{look_alike.repository}/manifests/{tag}", image)
+            if not _has(published, context, f"/v2/{_path(look_alike.repository)}/manifests/{tag}", image)
         ]
         if missing:
             say(f"{missing[0]} in the sandbox is a look-alike: {look_alike.holds}.")
         for name in missing:
-            there = f"{published}/library/{name}"
+            there = f"{published}/{_path(name)}"
             docker("tag", reference, there)
             try:
                 docker("push", "--quiet", there, seconds=300)
@@ -93,6 +93,11 @@ def fill_mirror(layout: Layout, images: Images, say: Callable[[str], None]) -> N
     with ThreadPoolExecutor(max_workers=4) as pool:
         for future in [pool.submit(push, *each) for each in images.look_alikes]:
             future.result()
+
+
+def _path(name: str) -> str:
+    """Return where Docker Hub has an image: those of a plain name belong to `library`."""
+    return name if "/" in name else f"library/{name}"
 
 
 def wait(published: str, context: ssl.SSLContext, seconds: float = READY_SECONDS) -> None:

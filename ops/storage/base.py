@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from ops.errors import OpsError
 
-__all__ = ["Item", "Storage", "StorageFailed", "Stored", "Upload"]
+__all__ = ["Finding", "Item", "Storage", "StorageFailed", "Stored", "Upload", "Wishes"]
 
 
 class StorageFailed(OpsError):
@@ -31,6 +32,27 @@ class Stored:
     key: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a storage can or keeps: `ok` is False where backups suffer by it, None where it is only told."""
+
+    name: str
+    ok: bool | None
+    told: str
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a storage should keep by itself: `now` is the prefix of a backup that is begun now, `prefix` that of all of
+    them and of nothing else (None where there is none), `rule` the name of the rule that is for them, `moves` the days
+    after which they go to another storage class, and that class."""
+
+    now: str
+    prefix: str | None
+    rule: str
+    moves: tuple[int, str] | None = None
 
 
 class Upload(Protocol):
@@ -79,6 +101,21 @@ class Storage(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, in that order; one that is not there is no failure."""
+        ...
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Return until when the storage itself keeps an object from going; None where it does not."""
+        ...
+
+    def examine(self, wishes: Wishes) -> tuple[Finding, ...]:
+        """Try what backups need, and return what was found; nothing of it is left."""
+        ...
+
+    def prepare(self, wishes: Wishes, *, create: bool, apply: bool, really: bool) -> tuple[str, ...]:
+        """Make the place where it is not there (`create`), give it the rules that it should keep (`apply`).
+
+        Returns what was done; not `really`: what would be.
+        """
         ...
 
     def unfinished(self, prefix: str) -> tuple[str, ...]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ops.storage.base import Item, StorageFailed, Stored
+from ops.storage.base import Finding, Item, StorageFailed, Stored, Wishes
 
 __all__ = ["LocalStorage"]
 
 PIECE = 1 << 20
+ROOM = 1 << 30  # bytes: a folder with less is told as too full
 _UNFINISHED = ".unfinished-"  # begins the name of a file that is being written
 
 
@@ -72,6 +74,36 @@ class LocalStorage:
                         folder.rmdir()
                     except OSError:
                         break  # something else is in it
+
+    def locked_until(self, key: str) -> None:
+        """Nothing here is locked."""
+
+    def examine(self, wishes: Wishes) -> tuple[Finding, ...]:
+        if not self._folder.is_dir():
+            return (Finding("folder", None, "not there yet; the first backup makes it"),)
+        found = [Finding("folder", True, "there")]
+        probe = f"{wishes.now}.opsbook-probe-{secrets.token_hex(4)}"
+        try:
+            self.put(probe, b"probe")
+            found.append(Finding("write", True, "written, forced to the disk and renamed"))
+            told = "works" if b"".join(self.read(probe)) == b"probe" else "other bytes came back"
+            found.append(Finding("read", told == "works", told))
+        except StorageFailed as error:
+            found.append(Finding("write", False, error.message))
+        finally:
+            with suppress(StorageFailed):
+                self.delete([probe])
+        free = shutil.disk_usage(self._folder).free
+        found.append(Finding("room", free >= ROOM, f"{free / 1e9:.1f} GB free"))
+        return tuple(found)
+
+    def prepare(self, wishes: Wishes, *, create: bool, apply: bool, really: bool) -> tuple[str, ...]:
+        if not create or self._folder.is_dir():
+            return ()
+        if really:
+            with self._told("make the folder"):
+                self._folder.mkdir(parents=True, mode=0o700)
+        return (f"make {self._folder}",)
 
     def unfinished(self, prefix: str) -> tuple[str, ...]:
         with self._told(f"list {prefix}"):

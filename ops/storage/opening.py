@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.config import Settings
-from ops.storage.base import Storage
+from ops.storage.base import Storage, Wishes
 
-__all__ = ["listed_below", "open_storage", "prefix_now"]
+__all__ = ["listed_below", "open_storage", "prefix_now", "wishes_of"]
 
 
 def open_storage(settings: Settings, check: Callable[[], object] = lambda: None) -> Storage:
@@ -39,6 +40,9 @@ def open_storage(settings: Settings, check: Callable[[], object] = lambda: None)
         credentials=keys,
         storage_class=s3.storage_class,
         checksums=s3.checksums == "auto",
+        lock=("GOVERNANCE" if s3.lock_mode == "governance" else "COMPLIANCE", s3.lock_days)
+        if s3.lock_days
+        else None,
         check=check,
     )
 
@@ -48,6 +52,23 @@ def prefix_now(settings: Settings, host: str) -> str:
     now = datetime.now(UTC)
     return _prefix(settings).format(
         host=host, stack=settings.stack, environment=settings.environment, year=f"{now:%Y}", month=f"{now:%m}"
+    )
+
+
+def wishes_of(settings: Settings, host: str) -> Wishes:
+    """Return what the storage should keep by itself for the backups of this stack and environment; `host` is the state
+    host. Where a time stands before their names, no rule of a bucket can tell them from other people's."""
+    template = _prefix(settings)
+    fixed, timed, _ = re.sub(r"{(year|month)}", "\0", template).partition("\0")
+    fixed = fixed[: fixed.rfind("/") + 1] if timed else f"{fixed}/"
+    own = "{stack}" in fixed and "{environment}" in fixed
+    below = fixed.format(host=host, stack=settings.stack, environment=settings.environment) if own else None
+    s3 = settings.config.backup.s3
+    return Wishes(
+        f"{prefix_now(settings, host)}/",
+        below,
+        f"opsbook-{settings.stack}-{settings.environment}",
+        (s3.transition_days, s3.transition_class) if s3 is not None and s3.transition_days else None,
     )
 
 

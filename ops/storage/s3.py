@@ -8,14 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, cast
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ops.storage.base import Item, StorageFailed, Stored
+from ops.storage.base import Finding, Item, StorageFailed, Stored, Wishes
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -37,6 +38,11 @@ PIECE = 1 << 20
 _PAGE = 1_000  # keys that one request deletes
 
 
+class _Retained(TypedDict, total=False):
+    ObjectLockMode: Literal["GOVERNANCE", "COMPLIANCE"]
+    ObjectLockRetainUntilDate: datetime
+
+
 class S3Storage:
     """A bucket. Dumps go up in parts, several at once; each part is sent again where the service fails.
 
@@ -54,12 +60,13 @@ class S3Storage:
         credentials: tuple[str, str] | None = None,
         storage_class: str = "STANDARD",
         checksums: bool = True,
+        lock: tuple[Literal["GOVERNANCE", "COMPLIANCE"], int] | None = None,
         check: Callable[[], object] = lambda: None,
         part: int = PART,
         parts: int = PARTS,
     ) -> None:
         self.bucket = bucket
-        self.storage_class = storage_class
+        self.storage_class, self.lock = storage_class, lock
         self.check, self.part, self.parts = check, part, parts
         wanted: Literal["when_supported", "when_required"] = (
             "when_supported" if checksums else "when_required"
@@ -98,7 +105,7 @@ class S3Storage:
 
     def put(self, key: str, content: bytes) -> None:
         with self.told(f"write {key}"):
-            self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=content, **self.retained())
 
     def read(self, key: str) -> Iterator[bytes]:
         with self.told(f"read {key}"):
@@ -127,6 +134,38 @@ class S3Storage:
                 )
                 for error in answer.get("Errors", ()):
                     raise StorageFailed(f"{self.shown}: cannot delete {error['Key']}: {error.get('Message')}")
+
+    def locked_until(self, key: str) -> datetime | None:
+        with self.told(f"look at {key}"):
+            try:
+                found = self.client.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+                    return None
+                raise
+        return found.get("ObjectLockRetainUntilDate")
+
+    def retained(self) -> _Retained:
+        """Return what locks an object from now on, where backups are to be locked."""
+        if self.lock is None:
+            return {}
+        mode, days = self.lock
+        return {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": datetime.now(UTC) + timedelta(days=days)}
+
+    def examine(self, wishes: Wishes) -> tuple[Finding, ...]:
+        from ops.storage.bucket import examine
+
+        return examine(self, wishes)
+
+    def prepare(self, wishes: Wishes, *, create: bool, apply: bool, really: bool) -> tuple[str, ...]:
+        from ops.storage.bucket import prepare
+
+        return prepare(self, wishes, create=create, apply=apply, really=really)
+
+    @staticmethod
+    def reason(error: Exception) -> str:
+        """Return what the service or its client said."""
+        return _reason(error)
 
     def unfinished(self, prefix: str) -> tuple[str, ...]:
         return tuple(sorted({key for key, _ in self._uploads(prefix)}))
@@ -231,7 +270,10 @@ class _Object:
         self._completing = False
         with storage.told(f"begin {key}"):
             begun = storage.client.create_multipart_upload(
-                Bucket=storage.bucket, Key=key, StorageClass=cast("StorageClassType", storage.storage_class)
+                Bucket=storage.bucket,
+                Key=key,
+                StorageClass=cast("StorageClassType", storage.storage_class),
+                **storage.retained(),
             )
         self._upload = begun["UploadId"]
 

@@ -13,7 +13,7 @@ from ops.tasks.options import at_least, helps, names, target_of
 if TYPE_CHECKING:
     from ops.environments import Environment
 
-__all__ = ["full", "incremental", "list_", "prune", "schedule", "status", "verify"]
+__all__ = ["full", "incremental", "list_", "prepare", "prune", "schedule", "status", "verify"]
 
 
 @task(help=helps("env", "stack", "only", "state_host", "wait", "dry_run", "json", "quiet"))
@@ -178,8 +178,47 @@ def status(c: Context, env: str = "", stack: str = "", json: bool = False, quiet
         "dry_run",
         "json",
         "quiet",
+        create="Make the bucket, or the folder, where there is none.",
+        apply="Give the bucket its rules: uploads that nobody finished end, objects go to [backup.s3] transition_class.",
+    )
+)
+def prepare(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    create: bool = False,
+    apply: bool = False,
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """Look whether the storage can take backups, and keeps what it should by itself; exit 1 where it does not."""
+    from ops.tasks.asking import confirm_as_configured
+    from ops.tasks.backups_showing import prepared_text
+
+    target = target_of(env, stack)
+    if (create or apply) and not dry_run:
+        confirm_as_configured(
+            target.settings, f"Change the storage of {target.settings.environment}?", yes=yes
+        )
+    found = target.backup.prepare(create=create, apply=apply, dry_run=dry_run)
+    text = prepared_text(found, really=not dry_run)
+    return Answer(text, data=found, settings=target.settings, exit_code=0 if found.ok else 1)
+
+
+@task(
+    help=helps(
+        "env",
+        "stack",
+        "yes",
+        "dry_run",
+        "json",
+        "quiet",
         install="Put it there; without this and --remove, what is there and what would be is shown.",
         remove="Take it away: that of --task, else all of this environment.",
+        on="Where it runs: `here` (the default), or the server that holds the data.",
+        wheel="File that Opsbook is installed from on a server, in place of a package index.",
         task="Task that runs by itself: backup.full (the default), backup.incremental, backup.verify, restore.drill.",
         at="Time of day (default: 02:00), by the clock of the machine where it runs.",
         every="Interval in place of --at: 15m, 1h, 6h, 1d.",
@@ -193,11 +232,13 @@ def schedule(
     stack: str = "",
     install: bool = False,
     remove: bool = False,
+    on: str = "here",
     task: str = "",
     at: str = "",
     every: str = "",
     calendar: str = "",
     options: str = "",
+    wheel: str = "",
     yes: bool = False,
     dry_run: bool = False,
     json: bool = False,
@@ -210,11 +251,13 @@ def schedule(
         target_of(env, stack),
         install=install,
         remove=remove,
+        on=on,
         task=task,
         at=at,
         every=every,
         calendar=calendar,
         options=options,
+        wheel=wheel,
         yes=yes,
         dry_run=dry_run,
     )

@@ -11,18 +11,23 @@ from ops.tasks.showing import table
 
 if TYPE_CHECKING:
     from ops.archive.catalog import Catalog, Entry
-    from ops.archive.manifest import Saved
+    from ops.archive.manifest import Manifest, Saved
     from ops.backup.backing_up import BackupPlan, Taken
+    from ops.backup.preparing import Prepared
     from ops.backup.pruning import Pruned
     from ops.backup.status import BackupStatus
     from ops.backup.verifying import Looked
     from ops.restore.drilling import Drilled
     from ops.restore.restoring import Restored
 
+_NEXT = "no increment can follow before inv backup.full {}"
+
 __all__ = [
     "catalog_text",
     "drilled_text",
+    "moment_text",
     "plan_text",
+    "prepared_text",
     "pruned_text",
     "restored_text",
     "status_text",
@@ -74,10 +79,24 @@ def pruned_text(found: Pruned, *, dry_run: bool) -> str:
     lines = [
         f"{would} {len(found.backups)} backup(s) and {count} leftover(s) of runs that died, {decimal(found.bytes)}.",
         *(f"  {name}" for name in found.backups),
+        *(f"locked until {until}, left: {key}" for key, until in found.locked.items()),
         "Kept:" if found.keep.keep else "",
         table([[name, ", ".join(why)] for name, why in found.keep.keep.items()], "  "),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def prepared_text(found: Prepared, *, really: bool) -> str:
+    """Return what the storage can and keeps, and what was done to it or would be."""
+    words = {True: "ok", False: "FAULT", None: ""}
+    rows = [[words[one.ok], one.name, one.told] for one in found.findings]
+    lines = [found.storage, table(rows, "  ")]
+    lines += [f"{'Done' if really else 'Would'}: {text}" for text in found.done]
+    if found.wanted:
+        lines.append(
+            f"Not done: {'; '.join(found.wanted)} (--apply puts rules, --create makes what is not there)"
+        )
+    return "\n".join(lines)
 
 
 def status_text(found: BackupStatus) -> str:
@@ -118,9 +137,10 @@ def catalog_text(found: Catalog, where: str) -> str:
 def restored_text(restored: Restored, where: str) -> str:
     """Return what is live after a restore, and how to take it back."""
     rows = [
-        [name, part, f"{len(counts)} kind(s), {sum(counts.values())} in all, as in the backup"]
+        [name, part, f"{len(counts)} kind(s), {sum(counts.values())} in all, as of {restored.as_of[name]}"]
         for name, parts in restored.counts.items()
         for part, counts in parts.items()
+        if not part.startswith("/")  # of what a moment was recovered from
     ]
     outcome = restored.outcome
     lines = [
@@ -129,6 +149,7 @@ def restored_text(restored: Restored, where: str) -> str:
         *([f"Stopped meanwhile: {', '.join(restored.stopped)}"] if restored.stopped else []),
         *(f"warning: {warning}" for warning in outcome.warnings),
         f"What was live before is kept until the next restore: inv restore.undo {where}",
+        *(f"{name} is on a log of its own now: {_NEXT.format(where)}" for name in restored.ended),
         *([f"It is also in the safety backup {restored.safety}"] if restored.safety else []),
         *([f"Log: {outcome.log}"] if outcome.log else []),
     ]
@@ -159,6 +180,16 @@ def drilled_text(found: Drilled) -> str:
         *([f"Log: {outcome.log}"] if outcome.log else []),
     ]
     return "\n".join(lines)
+
+
+def moment_text(found: Manifest) -> str:
+    """Return as of when a backup brings its datastores back: one time, or one for each where they differ."""
+    times = {
+        name: str(saved.details.get("as_of", found.finished_at)) for name, saved in found.datastores.items()
+    }
+    if len(set(times.values())) == 1:
+        return next(iter(times.values()))
+    return ", ".join(f"{at} for {name}" for name, at in times.items())
 
 
 def _row(entry: Entry) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from ops.errors import UsageError
 from ops.tasks.asking import confirm_name
 from ops.tasks.boundary import Answer, task
 from ops.tasks.options import at_least, helps, names, target_of
@@ -27,7 +28,8 @@ _CONFIRM = "Name of the environment, in place of typing it."
     help=helps(
         *_RUN,
         only="Only these datastores, or parts of them such as `db/orders`, with commas between.",
-        id="Backup to restore, or `latest`; without it the backups are listed.",
+        id="Backup to restore, or `latest`; with neither it nor --at the backups are listed.",
+        at="Moment to go back to, such as 2026-11-22T14:03:00Z.",
         from_env="Environment that the backup is of, where it is another one.",
         identity="File with the private key of an encrypted backup.",
         no_safety="Take no backup of what is replaced.",
@@ -39,6 +41,7 @@ def restore(
     env: str = "",
     id: str = "",  # noqa: A002  as people know it
     stack: str = "",
+    at: str = "",
     only: str = "",
     from_env: str = "",
     identity: str = "",
@@ -49,12 +52,14 @@ def restore(
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
-    """Restore a backup beside the live data, count it and swap the two; without --id, list the backups."""
-    from ops.tasks.backups_showing import catalog_text, restored_text
+    """Restore a backup beside the live data, count it and swap the two; without --id or --at, list the backups."""
+    from ops.tasks.backups_showing import catalog_text, moment_text, restored_text
 
     target = target_of(env, stack)
     settings, chosen = target.settings, names("--only", only)
-    if not id:
+    if id and at:
+        raise UsageError("--id and --at exclude each other")
+    if not id and not at:
         listed = (target_of(from_env, stack) if from_env else target).backup.list()
         return Answer(catalog_text(listed, settings.options), data=listed, settings=settings)
 
@@ -63,13 +68,14 @@ def restore(
         whose = f" of {found.environment}" if found.environment != settings.environment else ""
         confirm_name(
             settings,
-            f"Put {what} of {settings.environment} back to {found.finished_at} ({found.id}{whose})?",
+            f"Put {what} of {settings.environment} back to {moment_text(found)} ({found.id}{whose})?",
             confirm,
         )
 
     with closing(_reporter(target, json, quiet)) as reporter:
         restored = target.restore(
-            id,
+            id or None,
+            at=at or None,
             only=chosen,
             from_environment=from_env or None,
             identity=identity or None,

@@ -20,7 +20,7 @@ __all__ = ["certificate", "down", "status", "up"]
 @task(
     help={
         "servers": "Names, with commas between (default: web1,web2,db1).",
-        "also": "Images to have ready that take minutes to build (mongo), with commas between.",
+        "also": "Images to have ready that are built on demand alone (mongo, qdrant/qdrant), with commas between.",
         "json": "Print one JSON document.",
         "quiet": "Print nothing on success.",
     }

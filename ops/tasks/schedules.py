@@ -22,11 +22,13 @@ def schedule_answer(
     *,
     install: bool,
     remove: bool,
+    on: str,
     task: str,
     at: str,
     every: str,
     calendar: str,
     options: str,
+    wheel: str,
     yes: bool,
     dry_run: bool,
 ) -> Answer:
@@ -38,13 +40,16 @@ def schedule_answer(
     do: Do = "install" if install else "remove" if remove else "show"
     if do != "show" and not dry_run:
         verb = "Install the schedule of" if install else "Remove the schedule of"
-        confirm_as_configured(target.settings, f"{verb} {target.settings.environment} here?", yes=yes)
+        where = "here" if on == "here" else f"on {on}"
+        confirm_as_configured(target.settings, f"{verb} {target.settings.environment} {where}?", yes=yes)
     found = target.backup.schedule(
         task=task,
         at=at or None,
         calendar=calendar or None,
         every=every or None,
+        on=on,
         options=words,
+        wheel=wheel or None,
         do=do,
         dry_run=dry_run,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote as quoted
 
 import pytest
 from fleets import containers, emptied, on, until
@@ -14,7 +17,7 @@ from stacks import SERVERS, Stack
 
 from ops import sandbox as boxes
 
-pytestmark = pytest.mark.parity("B5")
+pytestmark = [pytest.mark.parity("B1"), pytest.mark.parity("B5"), pytest.mark.parity("B6")]
 
 PROJECT = "stores-test"
 PASSWORD = 'pass\'word $1 "quoted"'
@@ -32,9 +35,25 @@ services:
       REDIS_PASSWORD: ${PASSWORD}
     command: ["sh", "-c", 'exec docker-entrypoint.sh redis-server --enable-debug-command yes --appendonly yes --requirepass "$$REDIS_PASSWORD"']
     volumes: ["redis-aof:/data"]
+  qdrant:
+    image: qdrant/qdrant:v1.15.4
+    restart: unless-stopped
+    environment:
+      QDRANT__SERVICE__API_KEY: ${PASSWORD}
+    volumes: ["qdrant:/qdrant/storage", "qdrant-snapshots:/qdrant/snapshots"]
+  mongodb:
+    image: mongo:7
+    restart: unless-stopped
+    environment:
+      MONGO_INITDB_ROOT_USERNAME: root
+      MONGO_INITDB_ROOT_PASSWORD: ${PASSWORD}
+    volumes: ["mongodb:/data/db"]
 volumes:
+  mongodb:
   redis:
   redis-aof:
+  qdrant:
+  qdrant-snapshots:
 """
 TOML = """
 stack = "stores"
@@ -48,13 +67,30 @@ address = "{address}"
 service = "redis"
 [datastores.redis.redis-aof]
 service = "redis-aof"
+[datastores.qdrant.qdrant]
+service = "qdrant"
+[datastores.mongodb.mongodb]
+service = "mongodb"
 """
-# Stands before a tool of the server: it kills the shell that calls it with certain words, once, or from then on.
+# Stands before a tool of the server: it kills the shell that calls it with certain words, once, or from then on. Given an
+# expression of sed instead, it changes the words, and with `always` does nothing from then on.
 CUT = """\
 #!/bin/sh
 if [ -e /run/ops-cut ]; then
-  read -r times word < /run/ops-cut
-  case " $* " in *" $word "*) hit=yes ;; *) hit= ;; esac
+  { read -r times; IFS= read -r word; } < /run/ops-cut
+  hit=
+  case $word in
+  s/*)
+    [ ! -e /run/ops-cut.hit ] || exit 1
+    for one; do
+      other=$(printf %s "$one" | sed "$word")
+      [ "$other" = "$one" ] || touch /run/ops-cut.hit
+      set -- "$@" "$other"; shift
+    done
+    [ "$times" = always ] || [ ! -e /run/ops-cut.hit ] || rm -f /run/ops-cut /run/ops-cut.hit
+    exec /usr/bin/{tool} "$@" ;;
+  esac
+  case "^$* " in *"$word"*) hit=yes ;; esac
   if [ "$hit" ] || [ -e /run/ops-cut.hit ]; then
     touch /run/ops-cut.hit
     [ "$times" = always ] || rm -f /run/ops-cut /run/ops-cut.hit
@@ -70,7 +106,8 @@ exec /usr/bin/{tool} "$@"
 class Kind:
     """A row: how one is filled with what is awkward, what it holds then, an accident, and where a swap is cut off.
 
-    `filled` are the counts of what `fill` wrote, by part. `cuts` are words of calls of `tool` on the server.
+    `begin` makes what it has while it is empty. `filled` are the counts of what `fill` wrote, by part. `cuts` are in the
+    words of calls of `tool` on the server, behind a `^`.
     """
 
     name: str
@@ -80,6 +117,7 @@ class Kind:
     filled: Mapping[str, Mapping[str, int]]
     tool: str
     cuts: tuple[str, ...]
+    begin: Callable[[], object] = lambda: None
 
 
 def container(service: str) -> str:
@@ -96,7 +134,7 @@ def redis(service: str, *commands: str) -> str:
 
 
 def redis_row(name: str) -> Kind:
-    """Return the row of one of the two: all types, binary keys and values, times of expiry, several databases."""
+    """Return the row of one of the two: all types, binary keys and values, several databases, times that come and one that is over."""
 
     def fill() -> None:
         redis(
@@ -114,38 +152,160 @@ def redis_row(name: str) -> Kind:
             ),
             *("xadd stream 1-1 field value", "xgroup create stream readers 0", "setrange big 300000 end"),
             *("set later value", "pexpireat later 4000000000000"),
+            *("debug set-active-expire 0", "set soon gone px 1"),
             *(f"set many:{number} {'x' * 10}" for number in range(1000)),
             *("select 3", "set other database", "select 15", "set last one"),
         )
 
     def everything() -> str:
-        return redis(name, "debug digest", "pexpiretime later", "info keyspace").partition("\n# ")[0]
+        return redis(name, "get soon", "debug digest", "pexpiretime later").strip()
 
     def damage() -> None:
         redis(name, "del hash list", "set zset overwritten", "set since new", "select 3", "flushdb")
 
-    counts = {"rdb": {"keys": 1011, "db 0": 1009, "db 3": 1, "db 15": 1}}
-    cuts = ("stop", "run", "start") if name == "redis" else ("start",)
+    counts = {"rdb": {"keys": 1012, "db 0": 1010, "db 3": 1, "db 15": 1}}
+    cuts = ("^stop ", "^run ", "^start ") if name == "redis" else ("^start ",)
     return Kind(name, fill, everything, damage, counts, "docker", cuts)
 
 
-KINDS = (redis_row("redis"), redis_row("redis-aof"))
+ODD = "it's ü & 100% #1"
+
+
+def qdrant(verb: str, path: str, body: object = None) -> Any:
+    """Return what Qdrant answers, asked through its container's address."""
+    (address,) = json.loads(on("web1", f"docker inspect {container('qdrant')}"))[0]["NetworkSettings"][
+        "Networks"
+    ].values()
+    config = "".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in (
+            ("url", f"http://{address['IPAddress']}:6333{quoted(path, safe='/?=&')}"),
+            ("request", verb),
+            ("header", f"api-key: {PASSWORD}"),
+            ("data-binary", json.dumps(body) if body is not None else ""),
+        )
+    )
+    return json.loads(on("web1", "/usr/bin/curl -sS -K -", stdin=config.encode()))["result"]
+
+
+def qdrant_row() -> Kind:
+    """Return the row of Qdrant: an odd name, payloads in unicode, aliases, a collection that is made anew."""
+    vectors = {"vectors": {"size": 3, "distance": "Dot"}}
+    points = [
+        {"id": n, "vector": [n, 0.25, -1.5], "payload": {"name": f"ü{n}", "odd": 'it\'s "q"'}}
+        for n in range(1, 51)
+    ]
+    alias = {"create_alias": {"alias_name": "current", "collection_name": "notes"}}
+
+    def begin() -> None:
+        for name in ("notes", ODD):
+            qdrant("DELETE", f"/collections/{name}")
+            qdrant("PUT", f"/collections/{name}", vectors)
+        qdrant("DELETE", "/collections/since")
+
+    def fill() -> None:
+        begin()
+        qdrant("PUT", "/collections/notes/points?wait=true", {"points": points})
+        qdrant("PUT", f"/collections/{ODD}/points?wait=true", {"points": points[:7]})
+        qdrant("POST", "/collections/aliases", {"actions": [alias]})
+
+    def everything() -> str:
+        names = ("notes", ODD)
+        found = {name: qdrant("POST", f"/collections/{name}/points/scroll", {"limit": 99}) for name in names}
+        sizes = {name: qdrant("GET", f"/collections/{name}")["config"] for name in names}
+        assert len(qdrant("GET", "/collections")["collections"]) <= 3  # nothing is left beside
+        return json.dumps([found, sizes, qdrant("GET", "/aliases")], sort_keys=True)
+
+    def damage() -> None:
+        qdrant("POST", "/collections/notes/points/delete?wait=true", {"points": [1, 2, 3]})
+        qdrant("PUT", "/collections/since", vectors)
+        again = {"create_alias": {"alias_name": "current", "collection_name": "since"}}
+        qdrant("POST", "/collections/aliases", {"actions": [again]})
+        qdrant("DELETE", f"/collections/{ODD}")
+        qdrant("PUT", f"/collections/{ODD}", {"vectors": {"size": 2, "distance": "Dot"}})
+        qdrant("PUT", f"/collections/{ODD}/points?wait=true", {"points": [{"id": 1, "vector": [1, 2]}]})
+
+    counts = {"notes": {"points": 50}, ODD: {"points": 7}}
+    return Kind(
+        "qdrant",
+        fill,
+        everything,
+        damage,
+        counts,
+        "mv",
+        (".part /opt/stores/test/qdrant-", ".half /opt"),
+        begin,
+    )
+
+
+def mongo(script: str) -> str:
+    """Return what a script of mongosh prints in the container; `base` gives a database."""
+    connect = (
+        "const e = process.env, mongo = new Mongo(`mongodb://root:${encodeURIComponent(e.MONGO_INITDB_ROOT_PASSWORD)}"
+        "@127.0.0.1/?authSource=admin&directConnection=true`), base = (name) => mongo.getDB(name);\n"
+    )
+    shell = (
+        f"docker exec {container('mongodb')} mongosh --nodb --norc --quiet --eval {_quoted(connect + script)}"
+    )
+    return on("web1", shell).strip()
+
+
+def mongo_row() -> Kind:
+    """Return the row of MongoDB: two databases, odd names, types, indexes, a collection that is empty."""
+
+    def begin() -> None:
+        mongo(
+            'for (const name of ["shop", "ünder"]) { base(name).dropDatabase(); base(name).createCollection("void"); }'
+        )
+
+    def fill() -> None:
+        mongo(
+            'for (const name of ["shop", "ünder"]) { base(name).dropDatabase(); base(name).createCollection("void"); }'
+            'base("shop").getCollection("a.b (1 document)").insertMany([...Array(300).keys()].map((n) => '
+            '({ _id: n, at: new Date(n), bytes: BinData(0, "AP8="), ü: NumberLong(n), price: NumberDecimal("1.5") })));'
+            'base("shop").getCollection("it\'s \\"odd\\" ü").insertOne({ _id: "ü", x: /re/i });'
+            'base("shop").orders.createIndex({ number: 1 }, { unique: true });'
+            'base("shop").orders.insertOne({ _id: 1, number: 1, big: "x".repeat(300000) });'
+            'base("ünder").y.insertMany([{ _id: 1 }, { _id: 2 }]);'
+        )
+
+    def everything() -> str:
+        return mongo(
+            'print(EJSON.stringify(["shop", "ünder"].map((name) => base(name).getCollectionNames()'
+            ".filter((one) => !/^ops_old_/.test(one)).sort().map((one) => [one, base(name).getCollection(one).getIndexes().map((i) => i.name), "
+            "base(name).getCollection(one).find().sort({ _id: 1 }).toArray()]))))"
+        )
+
+    def damage() -> None:
+        mongo(
+            'base("shop").getCollection("a.b (1 document)").deleteMany({ _id: { $gt: 9 } }); base("shop").orders.drop();'
+            'base("shop").since.insertOne({ _id: 1 }); base("ünder").y.updateOne({ _id: 1 }, { $set: { a: 1 } });'
+            'base("ünder").void.insertOne({ _id: 1 });'
+        )
+
+    shop = {"a.b (1 document)": 300, 'it\'s "odd" ü': 1, "orders": 1, "void": 0}
+    counts = {"shop": shop, "ünder": {"void": 0, "y": 2}}
+    cuts = ("s/move(db, part, half);/quit(9);/", "s/move(db, half, done);/quit(9);/")
+    return Kind("mongodb", fill, everything, damage, counts, "docker", cuts, begin)
+
+
+KINDS = (redis_row("redis"), redis_row("redis-aof"), qdrant_row(), mongo_row())
 rows = pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.name) for kind in KINDS])
 
 
 @pytest.fixture(scope="module")
 def stack(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """One of each kind on one server, empty."""
+    boxes.up(SERVERS, also=("qdrant/qdrant", "mongo"), say=lambda text: None)
     there = emptied("web1")
     folder = tmp_path_factory.mktemp("stores") / "stores"
     folder.mkdir()
     (folder / "ops.toml").write_text(
         TOML.format(ssh_config=there.ssh_config, address=f"{SERVERS[0]}.sandbox")
     )
-    quoted = PASSWORD.replace("'", "'\\''")
     on(
         "web1",
-        f"export PASSWORD='{quoted}'; docker compose -p {PROJECT} -f - up -d --quiet-pull --wait 2>&1",
+        f"export PASSWORD={_quoted(PASSWORD)}; docker compose -p {PROJECT} -f - up -d --quiet-pull --wait 2>&1",
         stdin=COMPOSE.encode(),
     )
     return Stack(folder, "test")
@@ -154,6 +314,8 @@ def stack(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> S
 @pytest.fixture(scope="module")
 def empty(stack: Stack) -> str:
     """The id of a backup of all of them while they were empty; they are filled behind it."""
+    for kind in KINDS:
+        kind.begin()
     taken = stack.json("backup.full")["data"]["id"]  # type: ignore[index]
     for kind in KINDS:
         kind.fill()
@@ -178,7 +340,7 @@ def cut() -> Iterator[Callable[..., None]]:
             f"cat > /usr/local/bin/{kind.tool}; chmod +x /usr/local/bin/{kind.tool}",
             stdin=tool.encode(),
         )
-        on("web1", f"echo {times} {word} > /run/ops-cut")
+        on("web1", f"printf '%s\\n' {times} {_quoted(word)} > /run/ops-cut")
 
     yield arm
     disarm()
@@ -186,7 +348,7 @@ def cut() -> Iterator[Callable[..., None]]:
 
 def disarm() -> None:
     """Let all tools of the server be as they were."""
-    on("web1", "rm -f /run/ops-cut*; for t in docker curl; do rm -f /usr/local/bin/$t; done")
+    on("web1", "rm -f /run/ops-cut*; for t in docker mv; do rm -f /usr/local/bin/$t; done")
 
 
 def restored(stack: Stack, kind: Kind, *, backup: str = "latest", status: int = 0) -> str:
@@ -235,6 +397,7 @@ def test_a_swap_that_is_cut_off_anywhere_is_taken_back(
     backed: Stack, kind: Kind, cut: Callable[..., None]
 ) -> None:
     """The shell on the server is killed at one step after another; the live data is as it was each time."""
+    kind.fill()
     kind.damage()
     damaged = kind.everything()
     for word in kind.cuts:
@@ -248,6 +411,7 @@ def test_one_that_stays_cut_off_is_undone_by_a_later_run(
     backed: Stack, kind: Kind, cut: Callable[..., None]
 ) -> None:
     """Also with the server standing still in the middle of it."""
+    kind.fill()
     kind.damage()
     damaged = kind.everything()
     cut(kind, kind.cuts[-1], "always")
@@ -277,27 +441,29 @@ def at_work(service: str) -> str:
     return on("web1", f"docker exec {container(service)} sh -c '{script}' || true").strip()
 
 
-def test_no_password_is_in_an_argument_or_a_log(backed: Stack) -> None:
+def test_all_of_them_come_back_at_once_and_no_password_is_in_an_argument_or_a_log(backed: Stack) -> None:
     """Every process of the server is looked at while a backup and a restore are at work."""
+    for kind in KINDS:
+        kind.fill()
+    before = [kind.everything() for kind in KINDS]
     watch = (
-        "rm -f /run/seen; while [ ! -e /run/enough ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' "
-        ">> /run/seen; echo >> /run/seen; done"
+        "rm -f /run/seen; while [ ! -e /run/enough ]; do "
+        "grep -aH '' /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' >> /run/seen; sleep 0.05; done"
     )
     on("web1", f"rm -f /run/enough; setsid sh -c {_quoted(watch)} >/dev/null 2>&1 &")
     try:
         told = backed.run("backup.full").stdout
-        told += restored(backed, KINDS[1])
+        for kind in KINDS:
+            kind.damage()
+        told += backed.run("restore", "--id", "latest", "--confirm", "test", "--no-safety").stdout
     finally:
         on("web1", "touch /run/enough")
+    assert [kind.everything() for kind in KINDS] == before
     told += "".join(path.read_text() for path in (Path(backed.folder) / ".ops/logs").iterdir())
     seen = on("web1", "cat /run/seen")
-    assert "docker exec" in seen
-    # The server's own arguments have it, since its compose file says so; nothing else may.
-    ours = [
-        line
-        for line in seen.replace("docker exec", "\ndocker exec").split("\n")
-        if "docker exec" in line[:20]
-    ]
+    assert all(tool in seen for tool in ("mongodump", "mongorestore", "curl -sS"))
+    # What the tests and the stack's own start call have it; no tool of ours has.
+    ours = [line for line in seen.split("\n") if "OPS_RUN" in line or "curl" in line or "--archive" in line]
     assert not [line for line in ours if PASSWORD in line]
     assert PASSWORD not in told
 

@@ -349,7 +349,9 @@ def test_a_secret_in_an_argument_is_found_wherever_it_stands_and_warned_of(
 
 
 @pytest.mark.holds(10)
-@pytest.mark.parametrize(("name", "environment"), [("demo", "staging"), ("pro-team-care", "staging")])
+@pytest.mark.parametrize(
+    ("name", "environment"), [("demo", "staging"), ("pro-team-care", "staging"), ("gatekeeper", "staging")]
+)
 def test_our_own_stacks_put_no_secret_into_a_command(
     sandbox: boxes.Sandbox, tmp_path: Path, name: str, environment: str
 ) -> None:
@@ -358,6 +360,7 @@ def test_our_own_stacks_put_no_secret_into_a_command(
     shutil.copytree(ROOT / "compose" / name, folder, ignore=shutil.ignore_patterns(".env", ".ops"))
     (folder / "ops.toml").write_text(on_this_set((folder / "ops.toml").read_text(), emptied("web1")))
     required = ("DB_PASSWORD", "REDIS_PASSWORD", "REGISTRY_PASSWORD")
+    required += ("MONGO_ROOT_PASSWORD", "WEBHOOK_SECRET", "API_KEY")
     (folder / ".env").write_text(
         "REGISTRY_USERNAME=someone\n" + "".join(f"{each}={quoted(TOKEN + each)}\n" for each in required)
     )

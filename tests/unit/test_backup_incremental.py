@@ -1,11 +1,12 @@
 """Increments of files on this machine as its own server, and the chains that they make."""
 
+import os
 import re
 
 import pytest
 from backed import Stack
 
-from ops.errors import ConfigError, FailedUnchanged
+from ops.errors import ConfigError, FailedUnchanged, OpsError
 from ops.storage.base import StorageFailed
 from ops.storage.local import LocalStorage
 
@@ -33,14 +34,14 @@ def test_an_increment_holds_what_changed_alone(stack):
     (stack.uploads / "it's ü" / "new.txt").write_text("new")
     one = shop.backup.incremental()
     two = shop.backup.incremental()
-    assert (members(full), members(one), members(two)) == (4, 3, 2)  # the two folders are in each
+    assert (members(full), members(one), members(two)) == (4, 2, 0)  # a folder whose content changed is one
     found = [entry.manifest for entry in shop.backup.list().entries]
     assert [(m.kind, m.chain, m.after) for m in found] == [
         ("full", full.manifest.id, ""),
         ("incremental", full.manifest.id, full.manifest.id),
         ("incremental", full.manifest.id, one.manifest.id),
     ]
-    assert states(stack) == [f"uploads.{two.manifest.id}.snar"]
+    assert states(stack) == [f"uploads.{two.manifest.id}.list"]
 
 
 def test_a_full_backup_begins_a_new_chain(stack):
@@ -58,7 +59,7 @@ def test_a_datastore_without_increments_is_dumped_whole(stack):
     shop = stack.environment('[datastores.files.other]\npath = "other"\n')
     shop.backup.full()
     taken = shop.backup.incremental()
-    assert (members(taken), members(taken, "other")) == (2, 2)
+    assert (members(taken), members(taken, "other")) == (0, 2)
 
 
 def test_a_backup_of_some_datastores_leaves_the_chain_as_it_is(stack):
@@ -90,8 +91,8 @@ def test_an_increment_that_fails_is_made_up_for_by_the_next(stack, monkeypatch):
         with pytest.raises(StorageFailed):
             shop.backup.incremental()
     taken = shop.backup.incremental()
-    assert members(taken) == 3
-    assert states(stack) == [f"uploads.{taken.manifest.id}.snar"]
+    assert members(taken) == 1
+    assert states(stack) == [f"uploads.{taken.manifest.id}.list"]
 
 
 class TestRefused:
@@ -121,7 +122,7 @@ class TestRefused:
         stack.toml += "increments = true\n"
         self.refused(stack.environment(), "without increments")
 
-    def test_when_what_tar_has_seen_is_gone(self, stack):
+    def test_when_the_list_of_what_was_there_is_gone(self, stack):
         shop = stack.environment()
         shop.backup.full()
         (state,) = (stack.root / "increments").iterdir()
@@ -138,7 +139,7 @@ class TestRefused:
         shop.backup.full()
         taken = shop.backup.incremental()
         shop.backup.incremental()
-        (part,) = taken.manifest.datastores["uploads"].parts
+        _, part = taken.manifest.datastores["uploads"].parts
         (stack.folder / ".ops/backups" / part.objects[0].key).unlink()
         self.refused(shop, "is damaged")
         faults = [entry.fault for entry in shop.backup.list().entries]
@@ -152,10 +153,45 @@ class TestRefused:
             stack.environment().backup.incremental()
 
 
-def test_globs_to_include_and_increments_exclude_each_other(stack):
-    stack.toml += 'include = ["*.txt"]\n'
-    with pytest.raises(ConfigError, match="exclude each other"):
-        stack.environment()
+def test_globs_choose_what_an_increment_takes(stack):
+    stack.toml += 'include = ["*.txt"]\nexclude = ["not.txt"]\n'
+    shop = stack.environment()
+    full = shop.backup.full()
+    (stack.uploads / "new.txt").write_text("new")
+    (stack.uploads / "new.jpg").write_text("new")
+    (stack.uploads / "not.txt").write_text("new")
+    assert (members(full), members(shop.backup.incremental())) == (3, 2)
+
+
+def test_a_file_that_cannot_be_read_fails_the_increment(stack, tmp_path, monkeypatch):
+    shop = stack.environment()
+    shop.backup.full()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "tar").write_text(
+        '#!/bin/sh\n/bin/tar "$@"; s=$?; [ "$1" = --version ] || echo "tar: ./a.txt: Warning: Cannot open: Permission denied" >&2; exit $s\n'
+    )
+    (tools / "tar").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    with pytest.raises(OpsError, match="Permission denied"):
+        shop.backup.incremental()
+
+
+def test_a_file_that_goes_behind_the_list_is_a_warning(stack, tmp_path, monkeypatch):
+    shop = stack.environment()
+    shop.backup.full()
+    (stack.uploads / "goes").write_text("soon")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "tar").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] || rm -f {stack.uploads}/goes\nexec /bin/tar "$@"\n'
+    )
+    (tools / "tar").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    taken = shop.backup.incremental()
+    assert "./goes" in " ".join(taken.manifest.datastores["uploads"].warnings)
+    shop.restore(taken.manifest.id, safety=False)
+    assert sorted(path.name for path in stack.uploads.iterdir()) == ["a.txt", "it's ü"]
 
 
 def test_rules_let_go_of_a_chain_as_a_whole(stack):
@@ -171,5 +207,8 @@ def test_a_plan_of_an_increment_changes_nothing(stack):
     shop.backup.full()
     before = stack.stored, states(stack)
     found = shop.backup.plan(incremental=True)
-    assert (found.kind, [stream.datastore for stream in found.streams]) == ("incremental", ["uploads"])
+    assert (found.kind, [stream.datastore for stream in found.streams]) == (
+        "incremental",
+        ["uploads", "uploads"],
+    )
     assert (stack.stored, states(stack)) == before

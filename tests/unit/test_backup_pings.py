@@ -119,6 +119,20 @@ class TestPings:
         pinging(stack).backup.full(only=("uploads",))
         assert switch.pings == []
 
+    def test_a_look_at_all_backups_has_a_check_of_its_own(self, stack, switch):
+        shop = stack.environment('[backup.ping]\nverify = "env:PING"\n')
+        taken = shop.backup.full()
+        assert switch.pings == []
+        shop.backup.verify()
+        assert switch.events == ["start", ""]
+        (part,) = taken.manifest.datastores["uploads"].parts
+        (stack.folder / ".ops/backups" / part.objects[0].key).write_bytes(b"x" * part.objects[0].size)
+        shop.backup.verify(taken.manifest.id)
+        assert len(switch.pings) == 2
+        assert shop.backup.verify()[0].verified.fault
+        assert switch.events == ["start", "", "start", "fail"]
+        assert f"1 of 1 backup(s) damaged: {taken.manifest.id}" in switch.pings[3].text
+
     def test_a_url_in_ops_toml_keeps_its_own_query(self, stack, switch):
         pinging(stack, url=f"{switch.url}/?create=1").backup.full()
         assert switch.events == ["start", ""]

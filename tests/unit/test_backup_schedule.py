@@ -11,28 +11,13 @@ import pytest
 from backed import Stack
 from hypothesis import given
 from hypothesis import strategies as st
+from scheduled import Machine, command_of
 
-from ops.backup import scheduling
 from ops.backup.timers import Job, block_of, cron_block, crontab_with, service_unit, timer_unit
 from ops.backup.timing import when
 from ops.errors import ConfigError, FailedUnchanged, NeedsPerson, UsageError
 
 pytestmark = pytest.mark.parity("B16")
-
-CRONTAB = """#!/bin/sh
-# A stand-in for crontab(1): a file in place of the spool.
-tab={folder}/tab
-case "$1" in
-  -l) [ -f "$tab" ] || {{ echo "{none}" >&2; exit 1; }}; cat "$tab" ;;
-  -) cat > "$tab" ;;
-  -r) rm -f "$tab" ;;
-esac
-"""
-SYSTEMCTL = """#!/bin/sh
-# A stand-in for systemctl(1): it writes down what it is asked.
-echo "$*" >> {folder}/asked
-case "$*" in *"{refuse}"*) echo "Failed to do that" >&2; exit 1 ;; esac
-"""
 
 
 def job(at="02:00", every=None, calendar=None, **other):
@@ -211,39 +196,6 @@ class TestCrontab:
             crontab_with("".join(broken), self.whose, "")
 
 
-class Machine:
-    """This machine with a crontab and a systemd of its own."""
-
-    def __init__(self, folder, monkeypatch):
-        self.folder = folder
-        self.tools = folder / "tools"
-        self.tools.mkdir()
-        monkeypatch.setenv("PATH", f"{self.tools}:{os.environ['PATH']}")
-        monkeypatch.setattr(scheduling, "SYSTEMD", str(folder / "booted"))
-        monkeypatch.setattr(scheduling, "UNITS", str(folder / "units"))
-        self.tab = folder / "tab"
-
-    def tool(self, name, text, **words):
-        path = self.tools / name
-        path.write_text(text.format(folder=self.folder, **words))
-        path.chmod(0o755)
-
-    def cron(self, none="no crontab for root"):
-        self.tool("crontab", CRONTAB, none=none)
-
-    def systemd(self, refuse="nothing"):
-        (self.folder / "booted").mkdir()
-        self.tool("systemctl", SYSTEMCTL, refuse=refuse)
-
-    @property
-    def asked(self):
-        return (self.folder / "asked").read_text().splitlines()
-
-    @property
-    def units(self):
-        return sorted(path.name for path in (self.folder / "units").glob("*"))
-
-
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     return Machine(tmp_path, monkeypatch)
@@ -300,7 +252,7 @@ class TestCron:
     def test_the_very_line_takes_a_backup(self, machine, shop, tmp_path):
         machine.cron()
         shop.backup.schedule(do="install")
-        line = machine.tab.read_text().splitlines()[1].removeprefix("0 2 * * * ").replace("\\%", "%")
+        line = command_of(machine.tab.read_text())
         done = subprocess.run(
             ["env", "-i", f"HOME={tmp_path}", "sh", "-c", line], capture_output=True, check=False
         )
@@ -404,6 +356,22 @@ class TestRefusals:
         monkeypatch.delenv("S3_KEY")
         monkeypatch.delenv("S3_SECRET")
         assert stack.environment(s3).backup.schedule(do="install").done == "installed"
+
+    def test_credentials_of_amazon_s_own_names_in_this_shell_alone(self, machine, tmp_path, monkeypatch):
+        machine.cron()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+        stack = Stack(tmp_path)
+        with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
+            stack.environment('[backup.s3]\nbucket = "shop"\n').backup.schedule(do="install")
+        assert stack.environment().backup.schedule(do="install", dry_run=True).planned
+
+    def test_a_key_in_an_agent_of_this_shell_is_worth_a_word(self, machine, tmp_path, monkeypatch):
+        machine.cron()
+        monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/agent")
+        stack = Stack(tmp_path)
+        assert not any("SSH agent" in note for note in stack.environment().backup.schedule().notes)
+        stack.toml = stack.toml.replace('"local"', '"shop.example.org"')
+        assert any("SSH agent" in note for note in stack.environment().backup.schedule().notes)
 
     def test_a_library_that_only_this_shell_finds(self, machine, shop, tmp_path, monkeypatch):
         machine.cron()

@@ -1,0 +1,1 @@
+"""Gatekeeper's API: events that signed webhooks bring, questions that agents answer, and files."""

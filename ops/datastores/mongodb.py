@@ -1,0 +1,332 @@
+"""MongoDB: mongodump of each database, counted by what it says of itself, and on the way back a swap of names.
+
+A rename across databases copies, one within a database does not. So what is restored stands beside in the same database, as
+`ops_new_TAG.COLLECTION`, and the swap is renames alone. They go through the names of an empty collection that tells how far
+a swap came: `ops_part_TAG`, some of the live collections are called `ops_old_TAG.COLLECTION`; `ops_half_TAG`, all of them
+are, and some of the restored are live; `ops_old_TAG`, the swap is done.
+
+The tools and the shell are those of the container. They get the password through a descriptor and their environment.
+Users and roles stay as they are: they are of the server, not of a database.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote as percent
+
+from ops.commands import Command, quote, quote_all
+from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.shell import TAG, alone, ending, finding, held, image_of, inside, labels, through_zstd
+from ops.errors import ConfigError, FailedUnchanged, UsageError
+
+__all__ = ["MongoDB"]
+
+_COUNT = "ops-count "
+_PLACE = f"^ops_(new|old|part|half)_{TAG}([.]|$)"
+# The image's own words for its first user, as files too.
+_LOGIN = (
+    "OPS_USER=$MONGO_INITDB_ROOT_USERNAME OPS_PASSWORD=$MONGO_INITDB_ROOT_PASSWORD; "
+    '[ -z "$MONGO_INITDB_ROOT_USERNAME_FILE" ] || OPS_USER=$(cat "$MONGO_INITDB_ROOT_USERNAME_FILE"); '
+    '[ -z "$MONGO_INITDB_ROOT_PASSWORD_FILE" ] || OPS_PASSWORD=$(cat "$MONGO_INITDB_ROOT_PASSWORD_FILE"); '
+    "export OPS_USER OPS_PASSWORD; "
+)
+_TOOL = """tool() {
+  [ -n "$OPS_USER" ] || exec "$@"
+  q=$(printf %s "$OPS_PASSWORD" | sed "s/'/''/g"); t=$1; shift
+  exec "$t" --config /dev/fd/9 --username "$OPS_USER" --authenticationDatabase admin "$@" 9<<OPS_END
+password: '$q'
+OPS_END
+}; """
+_CONNECT = """
+const env = process.env, secret = encodeURIComponent;
+const who = env.OPS_USER ? `${secret(env.OPS_USER)}:${secret(env.OPS_PASSWORD)}@` : "";
+const mongo = new Mongo(`mongodb://${who}127.0.0.1:27017/?authSource=admin&directConnection=true`);
+const admin = mongo.getDB("admin"), place = new RegExp(PLACE);
+const infos = (db) => mongo.getDB(db).getCollectionInfos().filter((one) => !one.name.startsWith("system."));
+const names = (db) => infos(db).map((one) => one.name);
+const drop = (db, wanted) => names(db).filter(wanted).forEach((name) => mongo.getDB(db).getCollection(name).drop());
+"""
+# A name that somebody took in the moment between two renames is of no use to anybody: `dropTarget`.
+_MOVING = """
+const move = (db, from, to) => {
+  const [one] = mongo.getDB(db).getCollectionInfos({ name: from });
+  if (one.type === "view") {
+    const { viewOn, pipeline, ...options } = one.options;
+    if (!names(db).includes(to)) mongo.getDB(db).createView(to, viewOn, pipeline, options);
+    mongo.getDB(db).getCollection(from).drop();
+    return;
+  }
+  admin.adminCommand({ renameCollection: `${db}.${from}`, to: `${db}.${to}`, dropTarget: true });
+};
+const fresh = `ops_new_${tag}.`, kept = `ops_old_${tag}.`;
+const [part, half, done] = ["part", "half", "old"].map((word) => `ops_${word}_${tag}`);
+const lives = (name) => !place.test(name);
+const swap = (db) => {
+  mongo.getDB(db).createCollection(part);
+  names(db).filter(lives).forEach((name) => move(db, name, kept + name));
+  move(db, part, half);
+  names(db).filter((name) => name.startsWith(fresh)).forEach((name) => move(db, name, name.slice(fresh.length)));
+  move(db, half, done);
+};
+const back = (db) => {
+  if (names(db).includes(done)) move(db, done, half);
+  if (names(db).includes(half)) {
+    names(db).filter(lives).forEach((name) => {
+      if (names(db).includes(fresh + name)) mongo.getDB(db).getCollection(name).drop();
+      else move(db, name, fresh + name);
+    });
+    move(db, half, part);
+  }
+  if (names(db).includes(part)) {
+    names(db).filter((name) => name.startsWith(kept)).forEach((name) => move(db, name, name.slice(kept.length)));
+    mongo.getDB(db).getCollection(part).drop();
+  }
+};
+"""
+_LOOKING = """
+const hello = admin.adminCommand({ hello: 1 }), told = {};
+for (const { name } of admin.adminCommand({ listDatabases: 1, nameOnly: true }).databases) {
+  if (["admin", "config", "local"].includes(name)) continue;
+  const found = infos(name);
+  told[name] = {
+    places: found.map((one) => one.name).filter((one) => place.test(one)),
+    timeseries: found.filter((one) => one.type === "timeseries").map((one) => one.name),
+  };
+}
+print(`server\\t${admin.version()}\\nrouter\\t${hello.msg === "isdbgrid" ? "yes" : ""}\\ndatabases\\t${JSON.stringify(told)}`);
+"""
+
+
+@dataclass(frozen=True)
+class MongoDB:
+    """A MongoDB server in a container of a compose project; `folder` is one of the server's that all runs have in common."""
+
+    name: str
+    project: str
+    service: str
+    server: str
+    folder: str
+    databases: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "mongodb"
+
+    def look(self) -> Command:
+        asked = (
+            "for t in mongodump mongorestore mongosh; do command -v $t >/dev/null || "
+            '{ echo "the container has no $t" >&2; exit 1; }; done; '
+            "printf 'tool\\t%s\\n' \"$(mongodump --version | sed -n 's/^mongodump version: //p')\"; "
+            f"{_shell(_LOOKING)}"
+        )
+        return Command(
+            f"{finding(self.project, self.service)}command -v zstd >/dev/null && printf 'zstd\\tyes\\n'; "
+            "docker inspect -f 'container\t{{.Id}}\nimage\t{{.Config.Image}}' \"$c\" || exit 1; "
+            f'docker exec "$c" sh -c {quote(asked)} </dev/null',
+            title=f"look at {self.service}: databases, versions",
+        )
+
+    def read(self, text: str) -> Looked:
+        said = read_lines(text)
+        there: dict[str, dict[str, list[str]]] = json.loads(said["databases"])
+        wanted = {name: one for name, one in there.items() if not self.databases or name in self.databases}
+        missing = [name for name in self.databases if name not in there]
+        return Looked(
+            versions={"mongodb": said["server"], "mongodump": said["tool"]},
+            engine=False,
+            server="zstd" in said,
+            facts={
+                "container": said["container"],
+                "image": said["image"],
+                "router": said["router"],
+                "missing": "".join(missing[:1]),
+                "databases": json.dumps(wanted),
+            },
+            warnings=tuple(
+                f"{name}.{one} is a time series: it is in the backup, and a restore refuses databases with one"
+                for name, found in wanted.items()
+                for one in found["timeseries"]
+            ),
+        )
+
+    def details_of(self, looked: Looked) -> Mapping[str, Any]:
+        found = json.loads(looked.facts["databases"])
+        databases = {name: {"timeseries": one["timeseries"]} for name, one in found.items()}
+        return {"image": looked.facts["image"], "databases": databases}
+
+    def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
+        if looked.facts["missing"]:
+            raise ConfigError(
+                f"datastore {self.name}: there is no database {looked.facts['missing']!r}", target=self.server
+            )
+        if looked.facts["router"]:
+            raise FailedUnchanged(
+                f"datastore {self.name}: {self.service} is the router of a cluster, which mongodump cannot hold at one point",
+                target=self.server,
+            )
+        return tuple(
+            self._stream(name, found["places"], looked, packing, mark)
+            for name, found in json.loads(looked.facts["databases"]).items()
+        )
+
+    def counts_of(self, told: str) -> Mapping[str, int]:
+        found = re.findall(r"\tdone dumping `?[^.]+\.(.+?)`? \((\d+) documents?\)$", told, re.MULTILINE)
+        return {name: int(count) for name, count in found if not name.startswith("system.")}
+
+    def warnings_of(self, told: str) -> tuple[str, ...]:
+        return ()
+
+    def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
+        return None  # mongorestore reads an archive for a server alone
+
+    def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
+        image, name = image_of(details), f"opsbook-scratch-{tag}-{self.name}"
+        project = f"{self.project}-scratch-{tag}"
+        marks = " ".join(f"--label {quote(label)}" for label in labels(project, self.service))
+        make = f"docker run --detach --network none --name {quote(name)} {marks} {quote(image)} >/dev/null"
+        ping = quote("db.adminCommand({ ping: 1 })")
+        return Scratch(
+            replace(self, project=project),
+            Command(
+                held(
+                    make,
+                    f"docker rm -f -v {quote(name)}",
+                    f"docker exec {quote(name)} mongosh --norc --quiet --eval {ping} >/dev/null 2>&1",
+                ),
+                changes="a throw-away container",
+                timeout=None,
+                title=f"docker run {image}",
+            ),
+        )
+
+    def narrowed(
+        self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]
+    ) -> tuple[Mapping[str, Any], Counts]:
+        databases = details["databases"]
+        if unknown := [name for name in wanted if name not in databases]:
+            raise UsageError(
+                f"{self.name} holds no database {unknown[0]!r}; it holds: {', '.join(sorted(databases))}"
+            )
+        kept = {name: one for name, one in databases.items() if name in wanted}
+        return {**details, "databases": kept}, {name: rows for name, rows in counts.items() if name in wanted}
+
+    def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        series = [name for name, one in details["databases"].items() if one["timeseries"]]
+        if series:
+            reason = f"database {series[0]} has a time series, which cannot be renamed: restore it by hand"
+            return self._command(f"echo {quote(reason)} >&2; exit 1", "make room beside", looked)
+        script = """
+for (const db of databases) if (names(db).some((name) => /^ops_(part|half)_/.test(name) && place.test(name))) {
+  print("the swap of an earlier restore was cut off: inv restore.undo first");
+  quit(1);
+}
+for (const db of databases) drop(db, (name) => name.startsWith("ops_new_") && place.test(name));
+"""
+        return self._script(script, details, looked, tag, "remove what is left beside the collections")
+
+    def incoming(self, details: Mapping[str, Any], looked: Looked, tag: str) -> tuple[Incoming, ...]:
+        return tuple(Incoming(name, self._restore(name, looked, tag)) for name in details["databases"])
+
+    def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        script = """
+const fresh = `ops_new_${tag}.`;
+for (const db of databases) for (const { name } of infos(db).filter((one) => one.type !== "view" && one.name.startsWith(fresh)))
+  print("COUNT" + JSON.stringify([db, name.slice(fresh.length), mongo.getDB(db).getCollection(name).countDocuments({})]));
+""".replace("COUNT", _COUNT)
+        return self._script(
+            script, details, looked, tag, "count what is beside the collections", changes=None
+        )
+
+    def counted(self, text: str) -> Counts:
+        found: dict[str, dict[str, int]] = {}
+        for line in text.split("\n"):
+            if line.startswith(_COUNT):
+                database, name, count = json.loads(line.removeprefix(_COUNT))
+                found.setdefault(database, {})[name] = count
+        return found
+
+    def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        script = "try { databases.forEach(swap); } catch (error) { databases.forEach(back); throw error; }"
+        return self._script(_MOVING + script, details, looked, tag, "rename the collections")
+
+    def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        return self._script(
+            f"{_MOVING}databases.forEach(back);", details, looked, tag, "rename back the collections"
+        )
+
+    def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        script = """
+const own = (name) => name === `ops_old_${tag}` || name.startsWith(`ops_old_${tag}.`);
+for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && place.test(name) && !own(name));
+"""
+        return self._script(script, details, looked, tag, "remove what earlier restores kept")
+
+    def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        script = "for (const db of databases) drop(db, (name) => name.startsWith(`ops_new_${tag}.`));"
+        return self._script(script, details, looked, tag, "remove what is beside the collections")
+
+    def _stream(self, name: str, places: list[str], looked: Looked, packing: Packing, mark: str) -> Stream:
+        where = chosen(packing, engine=False, server=looked.server)
+        left_out = [f"--excludeCollection={place}" for place in places]
+        words = quote_all(("mongodump", "--archive", f"--db={name}", *left_out))
+        body = inside(f"{_LOGIN}{_TOOL}tool {words}", mark)
+        if where == "server":
+            body = through_zstd(body, packing)
+        return Stream(
+            name,
+            Command(
+                f"c={quote(looked.facts['container'])}; {body}",
+                timeout=None,
+                title=f"mongodump {name} of {self.service}",
+            ),
+            f"{percent(name, safe='')}.{'archive' if where == 'none' else 'archive.zst'}",
+            where,
+        )
+
+    def _restore(self, name: str, looked: Looked, tag: str) -> Command:
+        words = quote_all(
+            (
+                *("mongorestore", "--archive", "--stopOnError", f"--nsExclude={name}.system.*"),
+                *(f"--nsFrom={name}.$c$", f"--nsTo={name}.ops_new_{tag}.$c$"),
+            )
+        )
+        return Command(
+            f"c={quote(looked.facts['container'])}; {inside(f'{_LOGIN}{_TOOL}tool {words}', tag, stdin=True)}",
+            changes="collections",
+            timeout=None,
+            title=f"mongorestore {name} of {self.service}",
+        )
+
+    def _script(
+        self,
+        script: str,
+        details: Mapping[str, Any],
+        looked: Looked,
+        tag: str,
+        title: str,
+        *,
+        changes: str | None = "collections",
+    ) -> Command:
+        """Return the command that runs a script in the container, behind what an earlier one of this restore left running."""
+        given = f"const databases = {json.dumps(list(details['databases']))}, tag = {json.dumps(tag)};\n"
+        mark = f"{tag}s"
+        body = f'docker exec "$c" sh -c {quote(ending(mark))}; {inside(_shell(given + script), mark)}'
+        return self._command(
+            f"{alone(self.folder)}{body}", f"{title} of {self.service}", looked, changes=changes
+        )
+
+    def _command(
+        self, script: str, title: str, looked: Looked, *, changes: str | None = "collections"
+    ) -> Command:
+        container = quote(looked.facts["container"])
+        return Command(f"c={container}; {script}", changes=changes, timeout=3600, title=title)
+
+
+def _shell(script: str) -> str:
+    """Return shell that runs a script of mongosh in the container, connected."""
+    connect = _CONNECT.replace("PLACE", json.dumps(_PLACE))
+    return f"{_LOGIN}exec mongosh --nodb --norc --quiet --eval {quote(connect + script)}"
