@@ -7,13 +7,15 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import deploying, fleet, listing
+from bench import backups, deploying, fleet, listing
 
 PARTS = {
     "list": ("`inv --list` against a bare Invoke program", listing.report),
     "deploy": ("One changed service on one server", deploying.report),
     "latency": ("The same with 50 ms of latency", deploying.latency_report),
     "fleet": ("Twenty servers", fleet.report),
+    "backup": ("Backups to S3", backups.report),
+    "restore": ("Restores from S3", backups.restore_report),
 }
 
 

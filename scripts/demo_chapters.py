@@ -63,7 +63,18 @@ def main() -> int:
     expect(versions(targets) == {"1.1.0"}, "both servers are back on 1.1.0")
     expect(broken.failed == 0, "nobody noticed")
 
-    chapter("4. What serves, and what happened")
+    chapter("4. A backup, an accident, a restore")
+    kept = notes(targets)
+    inv("backup.full", *WHERE)
+    accident = 'psql -qAt -U "$POSTGRES_USER" "$POSTGRES_DB" -c "DELETE FROM notes WHERE id % 2 = 0"'
+    inv("stack.exec", *WHERE, "--service", "postgres", "--command", accident)
+    left = notes(targets)
+    expect(left < kept, f"{kept} notes before, {left} after the accident")
+    inv("restore", *WHERE, "--id", "latest", "--confirm", "production")
+    restored = notes(targets)
+    expect(restored == kept, f"{restored} notes are back")
+
+    chapter("5. What serves, and what happened")
     inv("deploy.status", *WHERE)
     inv("deploy.history", *WHERE)
     values = WORK / "environment"
@@ -75,7 +86,8 @@ def main() -> int:
     print("                   scripts/demo --clean   removes everything again")
     print(
         f"\nDemo: 1.0.0 deployed; 1.1.0 rolled out under {rolled.total} requests, {rolled.failed} lost; broken 1.2.0 rolled "
-        f"back by itself under {broken.total} requests, {broken.failed} lost; {time.monotonic() - begun:.0f} s."
+        f"back by itself under {broken.total} requests, {broken.failed} lost; {kept - left} of {kept} notes deleted, and all "
+        f"restored; {time.monotonic() - begun:.0f} s."
     )
     return 0
 
@@ -136,13 +148,20 @@ def told(report: Report) -> Report:
 
 def versions(targets: list[tuple[str, int]]) -> set[str]:
     """Return the versions that answer on the servers."""
+    return {str(asked(target, "/version")["version"]) for target in targets for _ in range(6)}
+
+
+def notes(targets: list[tuple[str, int]]) -> int:
+    """Return how many notes the web service finds in the database."""
+    return int(str(asked(targets[0], "/notes")["notes"]))
+
+
+def asked(target: tuple[str, int], path: str) -> dict[str, object]:
+    """Return what a server answers."""
     import urllib.request
 
-    found = set()
-    for address, port in targets:
-        for _ in range(6):
-            with urllib.request.urlopen(f"http://{address}:{port}/version", timeout=5) as answer:
-                found.add(json.load(answer)["version"])
+    with urllib.request.urlopen(f"http://{target[0]}:{target[1]}{path}", timeout=5) as answer:
+        found: dict[str, object] = json.load(answer)
     return found
 
 

@@ -23,9 +23,9 @@ def binary() -> str | None:
 
 
 class Weed:
-    """One SeaweedFS: master, volume, filer and S3 in a process."""
+    """One SeaweedFS: master, volume, filer and S3 in a process, with room for `volumes` times 128 MB."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, volumes: int = 50) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         users = {
             "identities": [
@@ -53,7 +53,7 @@ class Weed:
                         f"-dir={folder}",
                     ),
                     *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
-                    *("-master.volumeSizeLimitMB=128", "-volume.max=50", "-master.volumePreallocate=false"),
+                    *("-master.volumeSizeLimitMB=128", f"-volume.max={volumes}", "-master.volumePreallocate=false"),
                     *(
                         "-filer",
                         "-s3",

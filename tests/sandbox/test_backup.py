@@ -26,8 +26,6 @@ heartbeat = 1
 stale_after = 5
 [backup]
 level = 1
-[datastores.postgres.db]
-service = "postgres"
 [datastores.files.uploads]
 path = "uploads"
 """

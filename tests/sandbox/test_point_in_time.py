@@ -17,9 +17,6 @@ CONFIG = """
 [backup]
 level = 1
 recipients = ["{recipient}"]
-[datastores.postgres.db]
-service = "postgres"
-point_in_time = true
 [datastores.files.uploads]
 path = "uploads"
 increments = true
@@ -68,7 +65,13 @@ def stack(
     (folder / "key").write_text(str(identity))
     found = demo_copy(folder / "demo", emptied("web1"), "staging")
     config = CONFIG.format(recipient=identity.to_public())
-    found.edit("ops.toml", lambda text: text.replace("[secrets]", f"{config}\n[secrets]", 1))
+    kept = 'service = "postgres"\n'
+    found.edit(
+        "ops.toml",
+        lambda text: text.replace("[secrets]", f"{config}\n[secrets]", 1).replace(
+            kept, f"{kept}point_in_time = true\n"
+        ),
+    )
     found.run("deploy", "--version", "1.0.0")
     sql("CREATE TABLE moments (id bigserial PRIMARY KEY, body text)")
     on("web1", f"mkdir -p {UPLOADS}/folder && echo first > {UPLOADS}/folder/file")

@@ -19,8 +19,6 @@ CONFIG = """
 [lock]
 heartbeat = 0.5
 stale_after = 3
-[datastores.postgres.db]
-service = "postgres"
 [datastores.files.uploads]
 path = "uploads"
 """
