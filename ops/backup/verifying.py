@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ops.archive.catalog import Entry, catalog
@@ -15,7 +15,7 @@ from ops.runs.journal import now
 from ops.storage.base import Storage
 from ops.storage.opening import listed_below, open_storage
 
-__all__ = ["Looked", "verify", "verify_all"]
+__all__ = ["Looked", "ids_to_verify", "verify", "verify_all"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,7 @@ def verify_all(
     """
     storage = open_storage(settings)
     entries = catalog(storage, listed_below(settings), settings.stack, settings.environment).entries
-    if wanted == "latest":
-        wanted = chosen_backup(settings, wanted).id
-    chosen = [entry for entry in entries if wanted in (None, entry.id)]
-    if wanted is not None and not chosen:
-        raise UsageError(f"there is no backup {wanted}", next_step=f"inv backup.list {settings.options}")
+    chosen = _chosen(settings, entries, wanted)
 
     def proving(manifest: Manifest) -> None:
         """A restore is of all that an increment builds on, and has no use for what serves a chain alone."""
@@ -57,6 +53,14 @@ def verify_all(
 
     how = proving if prove is not None else None
     return tuple(Looked(entry.id, verify(storage, entry, level, prove=how)) for entry in chosen)
+
+
+def ids_to_verify(settings: Settings, wanted: str | None) -> tuple[str, ...]:
+    """Return the ids of the backups that `verify_all` would look at; raises as it does."""
+    entries = catalog(
+        open_storage(settings), listed_below(settings), settings.stack, settings.environment
+    ).entries
+    return tuple(entry.id for entry in _chosen(settings, entries, wanted))
 
 
 def verify(
@@ -89,6 +93,15 @@ def verify(
     found = Verified(now(), level, fault)
     storage.put(f"{entry.folder}{VERIFIED}", found.to_json())
     return found
+
+
+def _chosen(settings: Settings, entries: Sequence[Entry], wanted: str | None) -> list[Entry]:
+    if wanted == "latest":
+        wanted = chosen_backup(settings, wanted).id
+    chosen = [entry for entry in entries if wanted in (None, entry.id)]
+    if wanted is not None and not chosen:
+        raise UsageError(f"there is no backup {wanted}", next_step=f"inv backup.list {settings.options}")
+    return chosen
 
 
 def _parts(manifest: Manifest) -> list[Part]:

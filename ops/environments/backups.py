@@ -141,6 +141,13 @@ class Backups:
                 watch.failed(OpsError(said))
         return found
 
+    def plan_verify(self, backup: str | None = None) -> tuple[str, ...]:
+        """Return the ids of the backups that `verify` would look at; raises UsageError, StorageFailed."""
+        from ops.backup.verifying import ids_to_verify
+
+        with masked(self._environment.settings):
+            return ids_to_verify(self._environment.settings, backup)
+
     def prune(
         self,
         *,

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from ops.deploy.rollback_plan import RollbackPlan
     from ops.deploy.status import Status
     from ops.environments.backups import Backups
+    from ops.environments.restores import RestoreOptions
     from ops.restore.drilling import Drilled
+    from ops.restore.planning import RestorePlan
     from ops.restore.restoring import Restored
     from ops.runs.journal import Entry
     from ops.runs.lock import Holder
@@ -88,16 +90,37 @@ class Environment:
         next restore: `undo_restore`. Raises UsageError, Damaged, Locked, Unreachable and FailedUnchanged with the live
         data as it was, RolledBack where it is so again, NeedsPerson.
         """
-        from ops.environments.restores import RestoreOptions, restore
+        from ops.environments.restores import restore
 
-        text("backup", backup)
-        text("at", at)
-        text("from_environment", from_environment)
-        if (backup is None) == (at is None):
-            raise UsageError("give either a backup or a moment to restore")
-        chosen = listed("only", only)
-        options = RestoreOptions(backup, at, chosen, from_environment, identity, safety, wait, state_host)
+        options = self._restore_options(backup, at, only, from_environment, state_host)
+        options = replace(options, identity=identity, safety=safety, wait=wait)
         return restore(self, options, reporter or Silent(), ask)
+
+    def plan_restore(
+        self,
+        backup: str | None = None,
+        *,
+        at: str | None = None,
+        only: Sequence[str] = (),
+        from_environment: str | None = None,
+        state_host: str | None = None,
+    ) -> RestorePlan:
+        """Return what a restore would do; raises what it would be refused for before it reads the storage."""
+        from ops.environments.restores import plan_restore
+
+        return plan_restore(self, self._restore_options(backup, at, only, from_environment, state_host))
+
+    def plan_undo_restore(self, *, state_host: str | None = None) -> RestorePlan:
+        """Return what `undo_restore` would swap back; raises UsageError where there is nothing to undo."""
+        from ops.environments.restores import plan_undo
+
+        return plan_undo(self, state_host)
+
+    def plan_drill(self, *, server: str | None = None) -> RestorePlan:
+        """Return what `drill` would restore where; raises UsageError where there is no whole backup."""
+        from ops.environments.restores import plan_drill
+
+        return plan_drill(self, server)
 
     def undo_restore(
         self, *, wait: float = 0.0, state_host: str | None = None, reporter: Reporter | None = None
@@ -415,6 +438,23 @@ class Environment:
 
         with self.hosts(Cancellation(), servers, state_host) as hosts:
             yield {name: ReadOnlyHost(host) for name, host in hosts.items()}
+
+    def _restore_options(
+        self,
+        backup: str | None,
+        at: str | None,
+        only: Sequence[str],
+        from_environment: str | None,
+        state_host: str | None,
+    ) -> RestoreOptions:
+        from ops.environments.restores import RestoreOptions
+
+        text("backup", backup)
+        text("at", at)
+        text("from_environment", from_environment)
+        if (backup is None) == (at is None):
+            raise UsageError("give either a backup or a moment to restore")
+        return RestoreOptions(backup, at, listed("only", only), from_environment, state_host=state_host)
 
     def _version(
         self,

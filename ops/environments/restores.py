@@ -16,9 +16,10 @@ from ops.runs.watching import watched
 if TYPE_CHECKING:
     from ops.archive.manifest import Manifest
     from ops.environments.environment import Environment
+    from ops.restore.planning import RestorePlan
     from ops.restore.restoring import Restored
 
-__all__ = ["RestoreOptions", "restore"]
+__all__ = ["RestoreOptions", "plan_drill", "plan_restore", "plan_undo", "restore"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,8 @@ def restore(
     source = _source(settings, options.from_environment)
     with masked(settings), masked(source):
         from ops.archive.reading import identities_in
-        from ops.backup.listing import backup_at, chosen_backup
 
-        if options.backup is not None:
-            found = chosen_backup(source, options.backup)
-        else:
-            found = backup_at(source, options.at or "", options.only)
+        found = _found(source, options)
         identities = identities_in(options.identity) if options.identity else ()
         ask(found)
     interruption = Interruption()
@@ -86,6 +83,44 @@ def restore(
                 run_id=watch.run_id,
             )
         return replace(restored, outcome=watch.done(restored.outcome))
+
+
+def plan_restore(environment: Environment, options: RestoreOptions) -> RestorePlan:
+    """Return what a restore would do; raises what it would be refused for before it reads the storage."""
+    settings = environment.settings
+    source = _source(settings, options.from_environment)
+    with masked(settings), masked(source), environment.reading(options.state_host) as hosts:
+        from ops.restore.planning import plan_restore as plan
+
+        return plan(settings, hosts, _found(source, options), options.only)
+
+
+def plan_undo(environment: Environment, state_host: str | None) -> RestorePlan:
+    """Return what `restore.undo` would swap back; raises UsageError where there is nothing to undo."""
+    settings = environment.settings
+    with masked(settings), environment.reading(state_host) as hosts:
+        from ops.restore.planning import plan_undo as plan
+
+        return plan(settings, hosts, state_host_of(settings, state_host))
+
+
+def plan_drill(environment: Environment, server: str | None) -> RestorePlan:
+    """Return what a drill would restore where; raises UsageError where there is no whole backup."""
+    from ops.backup.listing import chosen_backup
+    from ops.restore.planning import plan_drill as plan
+
+    settings = environment.settings
+    with masked(settings):
+        return plan(settings, chosen_backup(settings, "latest"), server)
+
+
+def _found(source: Settings, options: RestoreOptions) -> Manifest:
+    """Return the backup that is asked for."""
+    from ops.backup.listing import backup_at, chosen_backup
+
+    if options.backup is not None:
+        return chosen_backup(source, options.backup)
+    return backup_at(source, options.at or "", options.only)
 
 
 def _source(settings: Settings, name: str | None) -> Settings:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ops.archive.manifest import Manifest
 from ops.commands import Command, quote
+from ops.engines.layout import Layout
 from ops.errors import OpsError
-from ops.hosts import Cancelled
+from ops.hosts import Cancelled, Host
 from ops.restore.places import Place, must
 from ops.restore.writers import Ids
 from ops.runs.run import Run
@@ -43,7 +44,7 @@ def remember(
 
 def keep(run: Run, record: Mapping[str, Any]) -> None:
     """Write the record."""
-    run.state.put(json.dumps(record).encode(), record_path(run), mode=0o600)
+    run.state.put(json.dumps(record).encode(), record_path(run.layout), mode=0o600)
 
 
 def put_back(run: Run, known: str) -> None:
@@ -51,26 +52,29 @@ def put_back(run: Run, known: str) -> None:
     host = run.with_cancellation(run.interruption.fresh())[run.state_host]
     try:
         if known.strip():
-            host.put(known.encode(), record_path(run), mode=0o600)
+            host.put(known.encode(), record_path(run.layout), mode=0o600)
         else:
-            must(run, host, Command(f"rm -f {quote(record_path(run))}", changes="the record of the restore"))
+            must(
+                run,
+                host,
+                Command(f"rm -f {quote(record_path(run.layout))}", changes="the record of the restore"),
+            )
     except (OpsError, Cancelled) as error:
-        run.warn(f"{run.state_host}: {record_path(run)} tells of a restore that never was: {error}")
+        run.warn(f"{run.state_host}: {record_path(run.layout)} tells of a restore that never was: {error}")
 
 
-def known(run: Run) -> str:
+def known(layout: Layout, state: Host) -> str:
     """Return the record as it stands, empty where there is none."""
-    path = quote(record_path(run))
-    command = Command(f"cat {path} 2>/dev/null || true", title="what was restored last")
-    return run.reach[run.state_host].run(command).stdout
+    path = quote(record_path(layout))
+    return state.run(Command(f"cat {path} 2>/dev/null || true", title="what was restored last")).stdout
 
 
-def record(run: Run) -> dict[str, Any] | None:
+def record(layout: Layout, state: Host) -> dict[str, Any] | None:
     """Return the record, read; None where there is none."""
-    text = known(run)
+    text = known(layout, state)
     return json.loads(text) if text.strip() else None
 
 
-def record_path(run: Run) -> str:
+def record_path(layout: Layout) -> str:
     """Return its path on the state host."""
-    return f"{run.layout.root}/restored.json"
+    return f"{layout.root}/restored.json"

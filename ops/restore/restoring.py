@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ops.archive.manifest import Manifest
 from ops.archive.reading import Identity
 from ops.config import Settings
-from ops.datastores import configured, for_restore
-from ops.datastores.looking import look
-from ops.errors import NeedsPerson, UsageError
+from ops.errors import NeedsPerson
 from ops.hosts import Host
 from ops.outcomes import Outcome, Target
 from ops.restore.filling import beside, check_all
-from ops.restore.places import Place
+from ops.restore.places import Place, places_of
 from ops.restore.records import known, put_back, remember
 from ops.restore.running import alone, ending, lock_stack, tag_of
 from ops.restore.swapping import forget, switch
@@ -75,19 +73,17 @@ def restore(
         ending(run),
     ):
         enter(run, Phase.CHECK)
-        places = _places(run, manifest, only)
-        for place in places.values():
-            _check_version(place)
+        places = places_of(settings, run.reach, manifest, only, tag_of(run.run_id))
         check_all(run, storage, places)
         enter(run, Phase.LOCK)
         lock_stack(run, wait)
         kept = _save(run, places, safety)
         with alone(run, places, wait):
-            earlier = known(run)
+            earlier = known(run.layout, run.reach[run.state_host])
             remember(run, manifest, places, earlier)
             try:
                 counts = beside(run, storage, places, identities)
-                writing = writers(run)
+                writing = writers(settings, run.reach)
                 enter(run, Phase.SWITCH)
                 with run.interruption.deferred():
                     remember(run, manifest, places, earlier, writing.ids)
@@ -120,49 +116,3 @@ def _save(run: Run, places: Mapping[str, Place], safety: Safety | None) -> str |
     kept = safety(there)
     run.log.write(f"safety backup {kept}")
     return kept
-
-
-def _places(run: Run, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Place]:
-    """Return what is to be restored where; raises UsageError for what backup and ops.toml do not have in common."""
-    chosen: dict[str, set[str]] = {}
-    for written in only or tuple(manifest.datastores):
-        name, _, part = written.partition("/")
-        chosen.setdefault(name, set()).add(part)
-    unknown = [name for name in chosen if name not in manifest.datastores]
-    if unknown:
-        known = ", ".join(manifest.datastores)
-        raise UsageError(f"backup {manifest.id} holds no {unknown[0]}; it holds: {known}")
-    stores = {
-        name: for_restore(store, manifest.datastores[name].details)
-        for name, store in configured(run.settings, run.layout, tuple(chosen)).items()
-    }
-    for name in chosen:
-        was, now = manifest.datastores[name].kind, stores[name].kind
-        if was != now:
-            raise UsageError(f"datastore {name} is {now} in ops.toml and was {was} when the backup was taken")
-    looked = look(stores, run.reach)
-    found = {}
-    for name, wanted in chosen.items():
-        saved = manifest.datastores[name]
-        if "" not in wanted:
-            details, counts = stores[name].narrowed(saved.details, saved.counts, wanted)
-            saved = replace(saved, details=details, counts=counts)
-        found[name] = Place(stores[name], saved, looked[name], tag_of(run.run_id))
-    return found
-
-
-def _check_version(place: Place) -> None:
-    """A dump of a newer PostgreSQL is not for an older one (PostgreSQL's manual, pg_dump, "Notes")."""
-    was, now = place.saved.versions.get("postgres"), place.looked.versions.get("postgres")
-    if was and now and int(was.split(".")[0]) > int(now.split(".")[0]):
-        raise UsageError(
-            f"the backup is of PostgreSQL {was}, and {now} runs here, which cannot read it",
-            target=place.store.server,
-            next_step=f"deploy PostgreSQL {was.split('.')[0]} or newer first",
-        )
-    if was and now and "moment" in place.saved.details and was.split(".")[0] != now.split(".")[0]:
-        raise UsageError(
-            f"the backup is of PostgreSQL {was}, and {now} runs here: a moment comes back to the same major version alone",
-            target=place.store.server,
-            next_step="restore the dumps of a full backup: --id",
-        )

@@ -53,7 +53,7 @@ def forget(run: Run, manifest: Manifest, places: Mapping[str, Place]) -> None:
     try:
         remember(run, manifest, places, "")
     except (OpsError, Cancelled) as error:
-        run.warn(f"{run.state_host}: {record_path(run)} still names the restore before: {error}")
+        run.warn(f"{run.state_host}: {record_path(run.layout)} still names the restore before: {error}")
 
 
 def _take_back(run: Run, places: Mapping[str, Place], begun: Sequence[str], found: Writers) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 
 from ops.archive.manifest import Saved
 from ops.config import Settings
-from ops.datastores import configured, for_restore
 from ops.datastores.looking import look
 from ops.errors import NeedsPerson, OpsError, UsageError
 from ops.hosts import Cancelled, Host
 from ops.outcomes import Outcome, Target
-from ops.restore.places import Place, discarded, must
+from ops.restore.places import Place, discarded, must, stores_for
 from ops.restore.records import keep, put_back, record
 from ops.restore.running import alone, ending, lock_stack, tag_of
 from ops.restore.writers import Writers, gate, start, stop, writers
@@ -46,13 +45,9 @@ def undo(
         ending(run),
     ):
         enter(run, Phase.CHECK)
-        found = record(run)
+        found = record(run.layout, run.reach[run.state_host])
         if found is not None:
-            known = configured(settings, run.layout, tuple(found["datastores"]))
-            stores = {
-                name: for_restore(store, found["datastores"][name]["details"])
-                for name, store in known.items()
-            }
+            stores = stores_for(settings, {name: one["details"] for name, one in found["datastores"].items()})
             looked = look(stores, run.reach)
         enter(run, Phase.LOCK)
         died = lock_stack(run, wait, finish=True)
@@ -66,7 +61,7 @@ def undo(
             for name, saved in found["datastores"].items()
         }
         with alone(run, places, wait):
-            writing = writers(run, found.get("stopped", {}))
+            writing = writers(settings, run.reach, found.get("stopped", {}))
             enter(run, Phase.SWITCH)
             with run.interruption.deferred():
                 keep(run, {**found, "undoing": run.run_id})

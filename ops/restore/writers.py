@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ops.commands import Command, quote
+from ops.config import Settings
 from ops.engines.facts import Container, containers_query, parse_containers
 from ops.engines.nginx import resolve_again
 from ops.engines.release import Release
@@ -18,6 +19,7 @@ from ops.gates.health import wait_healthy
 from ops.hosts import Host
 from ops.hosts.fleet import each, together
 from ops.restore.places import must
+from ops.runs.releases import layout_of
 from ops.runs.run import Run
 
 __all__ = ["Ids", "Writers", "gate", "start", "stop", "writers"]
@@ -50,20 +52,20 @@ class Writers:
         return {name: [one.id for one in found] for name, found in self.stopped.items() if found}
 
 
-def writers(run: Run, already: Ids = _NONE) -> Writers:
+def writers(settings: Settings, hosts: Mapping[str, Host], already: Ids = _NONE) -> Writers:
     """Return what is to be stopped: all that runs of it now, and what was stopped `already` by a run that died.
 
     Nobody where nothing is deployed. Raises ConfigError for a writer that no server has.
     """
-    releases = together(each(run.reach, lambda host: _release(run, host)))
+    releases = together(each(hosts, lambda host: _release(settings, host)))
     serving = {name: release for name, release in releases.items() if release is not None}
-    named = run.settings.config.restore.writers
+    named = settings.config.restore.writers
     known = {service for release in serving.values() for service in release.services}
     if serving and (unknown := [name for name in named or () if name not in known]):
         raise ConfigError(
             f"[restore] writers: no server runs {unknown[0]!r}; they run: {', '.join(sorted(known))}"
         )
-    holding = run.settings.config.datastores.services
+    holding = settings.config.datastores.services
 
     def stops(release: Release, service: str) -> bool:
         if service in holding or service not in release.services:
@@ -74,7 +76,7 @@ def writers(run: Run, already: Ids = _NONE) -> Writers:
         return service != proxy and not release.services[service].once
 
     def look(host: Host) -> tuple[tuple[Container, ...], tuple[Container, ...]]:
-        here, release = _containers(run, host), serving[host.name]
+        here, release = _containers(settings, host), serving[host.name]
         at_work = tuple(c for c in here if c.state in ("running", "restarting"))
         idle = tuple(c for c in here if c.id in already.get(host.name, ()) and c not in at_work)
         return (
@@ -82,7 +84,7 @@ def writers(run: Run, already: Ids = _NONE) -> Writers:
             tuple(c for c in at_work if c.service in holding),
         )
 
-    found = together(each({name: run.reach[name] for name in serving}, look))
+    found = together(each({name: hosts[name] for name in serving}, look))
     return Writers(
         serving,
         {name: stopped for name, (stopped, _) in found.items()},
@@ -132,21 +134,21 @@ def gate(run: Run, hosts: Mapping[str, Host], found: Writers) -> None:
             if spec is None or not spec.replicas:
                 continue
             run.reporter.step(host.name, f"wait until {service} is healthy")
-            now = _containers(run, host)
+            now = _containers(run.settings, host)
             cancellation = run.interruption.cancellation
             wait_healthy(host, run.settings.project, spec, now, cancellation, restarts=known)
 
     together(each(_of(hosts, gated), one))
 
 
-def _release(run: Run, host: Host) -> Release | None:
-    path = quote(f"{run.layout.current}/release.json")
+def _release(settings: Settings, host: Host) -> Release | None:
+    path = quote(f"{layout_of(settings).current}/release.json")
     text = host.run(Command(f"cat {path} 2>/dev/null || true", title="which release serves here")).stdout
     return Release.from_json(text) if text.strip() else None
 
 
-def _containers(run: Run, host: Host) -> tuple[Container, ...]:
-    result = host.run(containers_query(run.settings.project))
+def _containers(settings: Settings, host: Host) -> tuple[Container, ...]:
+    result = host.run(containers_query(settings.project))
     if not result.ok:
         raise FailedUnchanged(f"Docker does not answer: {result.last_lines}", target=host.name)
     return parse_containers(result.stdout)

@@ -73,9 +73,16 @@ def incremental(
     return Answer(taken_text(taken), data=taken.manifest, outcome=taken.outcome, settings=target.settings)
 
 
-@task(name="list", help=helps("env", "stack", "json"))
-def list_(c: Context, env: str = "", stack: str = "", json: bool = False) -> Answer:
-    """List the backups, the newest first; exit 1 when one of them is damaged."""
+@task(name="list", help=helps("env", "stack", "dry_run", "json", "quiet"))
+def list_(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
+    """List the backups, the newest first; exit 1 when one of them is damaged. Nothing is ever changed."""
     from ops.tasks.backups_showing import catalog_text
 
     target = target_of(env, stack)
@@ -89,6 +96,7 @@ def list_(c: Context, env: str = "", stack: str = "", json: bool = False) -> Ans
     help=helps(
         "env",
         "stack",
+        "dry_run",
         "json",
         "quiet",
         "state_host",
@@ -108,6 +116,7 @@ def verify(
     identity: str = "",
     on: str = "",
     state_host: str = "",
+    dry_run: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
@@ -116,6 +125,10 @@ def verify(
     from ops.tasks.live import reporter_for
 
     target = target_of(env, stack)
+    if dry_run:
+        chosen = target.backup.plan_verify(id or None)
+        text = "\n".join(f"Would look at {one} at level {level}" for one in chosen) or "There is no backup."
+        return Answer(text, data=chosen, settings=target.settings)
     with closing(reporter_for(json=json, quiet=quiet, redact=target.settings.redactor)) as reporter:
         found = target.backup.verify(
             id or None,
@@ -156,8 +169,15 @@ def prune(
     return Answer(pruned_text(found, dry_run=dry_run), data=found, settings=target.settings)
 
 
-@task(help=helps("env", "stack", "json", "quiet"))
-def status(c: Context, env: str = "", stack: str = "", json: bool = False, quiet: bool = False) -> Answer:
+@task(help=helps("env", "stack", "dry_run", "json", "quiet"))
+def status(
+    c: Context,
+    env: str = "",
+    stack: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> Answer:
     """Show the age of the newest good backup; exit codes as Nagios has them: 0 well, 1 warning, 2 critical, 3 unknown."""
     from ops.storage.base import StorageFailed
     from ops.tasks.backups_showing import status_text

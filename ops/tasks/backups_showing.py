@@ -18,20 +18,24 @@ if TYPE_CHECKING:
     from ops.backup.status import BackupStatus
     from ops.backup.verifying import Looked
     from ops.restore.drilling import Drilled
+    from ops.restore.planning import RestorePlan
     from ops.restore.restoring import Restored
 
 _NEXT = "no increment can follow before inv backup.full {}"
 
 __all__ = [
     "catalog_text",
+    "drill_plan_text",
     "drilled_text",
     "moment_text",
     "plan_text",
     "prepared_text",
     "pruned_text",
+    "restore_plan_text",
     "restored_text",
     "status_text",
     "taken_text",
+    "undo_plan_text",
     "verified_text",
 ]
 
@@ -132,6 +136,45 @@ def catalog_text(found: Catalog, where: str) -> str:
         held = sum(item.size for item in found.leftovers)
         text += f"\n{len(found.leftovers)} object(s) of runs that died ({decimal(held)}): no backups."
     return text
+
+
+def restore_plan_text(plan: RestorePlan, *, safety: bool) -> str:
+    """Return what a restore would do."""
+    rows = [
+        [
+            one.name,
+            one.server,
+            f"{len(one.parts)} part(s), {decimal(one.bytes)}",
+            f"as of {one.as_of}",
+            "replaces what is live" if one.replaces else "nothing is there yet",
+        ]
+        for one in plan.datastores
+    ]
+    kept = [one.name for one in plan.datastores if one.replaces] if safety else []
+    lines = [
+        f"A restore of {plan.backup} would bring back{', decrypted with --identity' if plan.encrypted else ''}:",
+        table(rows, "  "),
+        f"It would take a safety backup of {', '.join(kept)} first." if kept else "",
+        f"Stopped for the swap: {', '.join(plan.stopped) or 'nobody'}.",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def undo_plan_text(plan: RestorePlan) -> str:
+    """Return what an undo would do."""
+    what = ", ".join(f"{one.name} on {one.server}" for one in plan.datastores)
+    return (
+        f"An undo would swap back what was live before the restore of {plan.backup}: {what}.\n"
+        f"Stopped for the swap: {', '.join(plan.stopped) or 'nobody'}."
+    )
+
+
+def drill_plan_text(plan: RestorePlan) -> str:
+    """Return what a drill would do."""
+    rows = [
+        [one.name, one.server, f"{len(one.parts)} part(s), {decimal(one.bytes)}"] for one in plan.datastores
+    ]
+    return f"A drill would restore {plan.backup} into throw-away places:\n{table(rows, '  ')}"
 
 
 def restored_text(restored: Restored, where: str) -> str:

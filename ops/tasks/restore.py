@@ -27,6 +27,7 @@ _CONFIRM = "Name of the environment, in place of typing it."
     default=True,
     help=helps(
         *_RUN,
+        "dry_run",
         only="Only these datastores, or parts of them such as `db/orders`, with commas between.",
         id="Backup to restore, or `latest`; with neither it nor --at the backups are listed.",
         at="Moment to go back to, such as 2026-11-22T14:03:00Z.",
@@ -49,11 +50,12 @@ def restore(
     confirm: str = "",
     state_host: str = "",
     wait: int = 0,
+    dry_run: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Restore a backup beside the live data, count it and swap the two; without --id or --at, list the backups."""
-    from ops.tasks.backups_showing import catalog_text, moment_text, restored_text
+    from ops.tasks.backups_showing import catalog_text, moment_text, restore_plan_text, restored_text
 
     target = target_of(env, stack)
     settings, chosen = target.settings, names("--only", only)
@@ -62,6 +64,11 @@ def restore(
     if not id and not at:
         listed = (target_of(from_env, stack) if from_env else target).backup.list()
         return Answer(catalog_text(listed, settings.options), data=listed, settings=settings)
+
+    which = {"at": at or None, "only": chosen, "from_environment": from_env or None}
+    if dry_run:
+        plan = target.plan_restore(id or None, **which, state_host=state_host or None)  # type: ignore[arg-type]
+        return Answer(restore_plan_text(plan, safety=not no_safety), data=plan, settings=settings)
 
     def ask(found: Manifest) -> None:
         what = ", ".join(chosen or found.datastores)
@@ -75,9 +82,7 @@ def restore(
     with closing(_reporter(target, json, quiet)) as reporter:
         restored = target.restore(
             id or None,
-            at=at or None,
-            only=chosen,
-            from_environment=from_env or None,
+            **which,  # type: ignore[arg-type]
             identity=identity or None,
             safety=not no_safety,
             wait=at_least(0, "--wait", wait),
@@ -93,7 +98,7 @@ def restore(
     )
 
 
-@task(help=helps(*_RUN, confirm=_CONFIRM))
+@task(help=helps(*_RUN, "dry_run", confirm=_CONFIRM))
 def undo(
     c: Context,
     env: str = "",
@@ -101,11 +106,17 @@ def undo(
     confirm: str = "",
     state_host: str = "",
     wait: int = 0,
+    dry_run: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Swap back what the last restore brought; what was written since then goes with it."""
     target = target_of(env, stack)
+    if dry_run:
+        from ops.tasks.backups_showing import undo_plan_text
+
+        plan = target.plan_undo_restore(state_host=state_host or None)
+        return Answer(undo_plan_text(plan), data=plan, settings=target.settings)
     question = f"Undo the last restore of {target.settings.environment}?"
     confirm_name(target.settings, question, confirm)
     with closing(_reporter(target, json, quiet)) as reporter:
@@ -121,6 +132,7 @@ def undo(
         "env",
         "stack",
         "state_host",
+        "dry_run",
         "json",
         "quiet",
         identity="File with the private key of an encrypted backup.",
@@ -134,13 +146,17 @@ def drill(
     identity: str = "",
     on: str = "",
     state_host: str = "",
+    dry_run: bool = False,
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
     """Restore the newest backup into throw-away places and measure RTO and RPO; exit 1 when a target is missed."""
-    from ops.tasks.backups_showing import drilled_text
+    from ops.tasks.backups_showing import drill_plan_text, drilled_text
 
     target = target_of(env, stack)
+    if dry_run:
+        plan = target.plan_drill(server=on or None)
+        return Answer(drill_plan_text(plan), data=plan, settings=target.settings)
     with closing(_reporter(target, json, quiet)) as reporter:
         found = target.drill(
             identity=identity or None, server=on or None, state_host=state_host or None, reporter=reporter
