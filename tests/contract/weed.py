@@ -53,7 +53,11 @@ class Weed:
                         f"-dir={folder}",
                     ),
                     *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
-                    *("-master.volumeSizeLimitMB=128", f"-volume.max={volumes}", "-master.volumePreallocate=false"),
+                    *(
+                        "-master.volumeSizeLimitMB=128",
+                        f"-volume.max={volumes}",
+                        "-master.volumePreallocate=false",
+                    ),
                     *(
                         "-filer",
                         "-s3",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fleets import containers, demo_copy, emptied, on, query, until
@@ -350,6 +351,25 @@ def test_a_connection_that_breaks_leaves_nothing_running_and_none_listed(stack: 
         let_go()
     assert len(stack.json("backup.list")["data"]["entries"]) == listed  # type: ignore[index]
     stack.run("backup.full", "--wait", "60")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(stack: Stack, tmp_path: Path) -> None:
+    """The folder has no room for a dump: nothing is listed or left there, and with room the next run works."""
+    was = (stack.folder / "ops.toml").read_text()
+    stack.edit("ops.toml", lambda text: f'{text}\n[backup.local]\npath = "{tmp_path}"\n')
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", tmp_path], check=True)
+    try:
+        done = stack.run("backup.full", status=1)
+        assert "No space left on device" in done.stderr
+        assert str(tmp_path) in done.stderr
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+        subprocess.run(["mount", "-o", "remount,size=50m", tmp_path], check=True)
+        stack.run("backup.full")
+        (only,) = stack.json("backup.list")["data"]["entries"]  # type: ignore[index]
+        assert only["manifest"] is not None
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+        (stack.folder / "ops.toml").write_text(was)
 
 
 def test_two_at_once_are_one_and_a_refusal(stack: Stack) -> None:

@@ -211,6 +211,22 @@ def test_the_agents_answer_and_files_come_back(stack):
     assert ask("/v1/files/..%2fsecret", key=SECRETS["api_key"]).status in (404, 422)
 
 
+@pytest.mark.parity("B1")
+def test_a_backup_brings_questions_and_files_back(stack):
+    """What came since is gone after a restore, and what was there is there again; no replica is left behind."""
+    kept = called("/v1/questions", "POST", text="Does it come back?").document["id"]
+    folder = "/opt/gatekeeper/production/shared/uploads"
+    on("web1", f"echo kept > {folder}/kept")
+    stack.run("backup.full", "--quiet")
+    later = called("/v1/questions", "POST", text="Written since?").document["id"]
+    on("web1", f"echo overwritten > {folder}/kept")
+    stack.run("restore", "--id", "latest", "--confirm", "production", "--quiet")
+    assert {called(f"/v1/questions/{kept}").document["text"] for _ in range(6)} == {"Does it come back?"}
+    assert called(f"/v1/questions/{later}").status == 404
+    assert on("web1", f"cat {folder}/kept").strip() == "kept"
+    assert len(containers("web1", PROJECT, "api")) == 3
+
+
 @pytest.mark.parity("S2")
 def test_the_database_is_out_of_reach_of_the_front_network(stack):
     """The proxy and the agents reach neither the database's name nor its address, the API does; nothing leads out of its network."""

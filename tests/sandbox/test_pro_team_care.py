@@ -249,6 +249,29 @@ def test_a_new_version_rolls_over_tls_without_a_lost_request(stack):
     assert sql("SELECT version_num FROM alembic_version") == "0001"
 
 
+@pytest.mark.parity("B4")
+@pytest.mark.parity("B5")
+def test_a_backup_brings_patients_cache_and_files_back(stack):
+    """Database, cache and files go back to one backup together; what was written since is gone, and both servers answer."""
+    kept = json.loads(ask("web1", "/api/v1/patients", method="POST", body={"name": "Kept"}).body)["id"]
+    (cache,) = containers("db1", PROJECT, "redis")
+    folder = "/opt/pro-team-care/production/shared/exchange"
+    on("db1", f"docker exec {cache.id} redis-cli set kept yes && echo kept > {folder}/list")
+    stack.run("backup.full", "--quiet")
+    later = json.loads(ask("web2", "/api/v1/patients", method="POST", body={"name": "Since"}).body)["id"]
+    on("db1", f"docker exec {cache.id} redis-cli set kept no && echo overwritten > {folder}/list")
+    sql(f"UPDATE patients SET name = 'Overwritten' WHERE id = {kept}")
+    stack.run("restore", "--id", "latest", "--confirm", "production", "--quiet")
+    for server in ("web1", "web2"):
+        assert json.loads(ask(server, f"/api/v1/patients/{kept}").body)["name"] == "Kept"
+        assert ask(server, f"/api/v1/patients/{later}").status == 404
+    (cache,) = containers("db1", PROJECT, "redis")
+    assert on("db1", f"docker exec {cache.id} redis-cli get kept; cat {folder}/list").split() == [
+        "yes",
+        "kept",
+    ]
+
+
 @pytest.mark.parity("S5")
 def test_a_smoke_check_over_https_takes_back_a_server_that_cannot_prove_its_name(stack):
     """A smoke check that trusts another authority fails the deploy, which goes back to what served before."""
