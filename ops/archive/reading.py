@@ -40,13 +40,19 @@ def identities_in(path: str) -> tuple[Identity, ...]:
         raise ConfigError(f"{path} holds no private key of age: {error}") from None
 
 
-def check_part(storage: Storage, part: Part, check: Callable[[], object] = lambda: None) -> None:
+def check_part(
+    storage: Storage,
+    part: Part,
+    check: Callable[[], object] = lambda: None,
+    heard: Callable[[int], object] = lambda size: None,
+) -> None:
     """Read all objects of a part; raises Damaged where one is missing or not what was written.
 
-    `check` is called all along, and may raise.
+    `check` is called all along, and may raise; `heard` is told the bytes of each piece.
     """
-    for _ in _stored(storage, part):
+    for piece in _stored(storage, part):
         check()
+        heard(len(piece))
 
 
 def opened(storage: Storage, part: Part, identities: Sequence[Identity] = ()) -> Iterator[bytes]:

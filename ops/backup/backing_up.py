@@ -32,7 +32,7 @@ from ops.runs.interruption import Interruption
 from ops.runs.noting import journalled, note
 from ops.runs.phases import Phase
 from ops.runs.releases import layout_of
-from ops.runs.reporting import Reporter
+from ops.runs.reporting import Reporter, metered
 from ops.runs.run import Run, running
 from ops.storage.base import Storage
 from ops.storage.opening import listed_below, open_storage, prefix_now
@@ -295,7 +295,7 @@ def _stream(run: Run, storage: Storage, host: Host, key: str, stream: Stream) ->
     # The command's end is heard before the upload's: a dump that fails behind its last byte is never published.
     with storage.upload(key) as upload, host.stream_out(stream.command, hear) as chunks:
         sent = send(
-            chunks,
+            metered(chunks, run.reporter, host.name),
             upload,
             level=backup.level if stream.compression == "operator" else None,
             threads=backup.threads,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ops.archive.manifest import Damaged, Part
 from ops.archive.reading import Identity, check_part, opened, unpacked
@@ -12,6 +13,7 @@ from ops.datastores.shell import out_of_zstd
 from ops.errors import FailedUnchanged, OpsError
 from ops.hosts import Host
 from ops.restore.places import Place, discarded, must
+from ops.runs.reporting import metered
 from ops.runs.run import Run
 from ops.storage.base import Storage
 
@@ -21,9 +23,12 @@ __all__ = ["beside", "check_all", "fill"]
 def check_all(run: Run, storage: Storage, places: Mapping[str, Place]) -> None:
     """Read everything once before anything is touched: what is damaged is found now, or never restored."""
     for name, place in places.items():
-        run.reporter.step(place.store.server, f"check {name} in {storage.shown}")
+        server = place.store.server
+        run.reporter.step(server, f"check {name} in {storage.shown}")
         for part in place.saved.parts:
-            check_part(storage, part, run.interruption.cancellation.check)
+            check_part(
+                storage, part, run.interruption.cancellation.check, partial(run.reporter.moved, server)
+            )
 
 
 def beside(
@@ -72,7 +77,7 @@ def _feed(
     place: Place,
     identities: Sequence[Identity],
 ) -> None:
-    chunks = opened(storage, part, identities)
+    chunks = metered(opened(storage, part, identities), run.reporter, host.name)
     if incoming.make is not None:
         packed = part.compression == "zstd"
         text = b"".join(unpacked(chunks) if packed else chunks).decode()

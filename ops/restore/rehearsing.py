@@ -18,6 +18,7 @@ from ops.hosts import CommandFailed
 from ops.restore.filling import fill
 from ops.restore.places import Place, must
 from ops.restore.running import tag_of
+from ops.runs.reporting import metered
 from ops.runs.run import Run
 from ops.storage.base import Storage
 
@@ -41,7 +42,7 @@ def proven(
                 check_part(storage, part, run.interruption.cancellation.check)
                 continue
             run.reporter.step(host.name, command.shown)
-            chunks = opened(storage, part, identities)
+            chunks = metered(opened(storage, part, identities), run.reporter, host.name)
             packed = part.compression == "zstd"
             result = host.stream_in(command, unpacked(chunks) if packed else chunks)
             if not result.ok:

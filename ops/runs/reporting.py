@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from ops.runs.phases import Phase
 
-__all__ = ["Reporter", "Silent"]
+__all__ = ["Reporter", "Silent", "metered"]
 
 
 class Reporter(Protocol):
@@ -18,6 +19,10 @@ class Reporter(Protocol):
 
     def step(self, host: str, title: str) -> None:
         """A step begins on a host; the one before it is done."""
+        ...
+
+    def moved(self, host: str, size: int) -> None:
+        """So many more bytes went through the step that goes on there."""
         ...
 
     def finished(self, host: str, result: str) -> None:
@@ -38,6 +43,14 @@ class Silent:
 
     def phase(self, phase: Phase) -> None: ...
     def step(self, host: str, title: str) -> None: ...
+    def moved(self, host: str, size: int) -> None: ...
     def finished(self, host: str, result: str) -> None: ...
     def say(self, text: str) -> None: ...
     def close(self) -> None: ...
+
+
+def metered(chunks: Iterable[bytes], reporter: Reporter, host: str) -> Iterator[bytes]:
+    """Yield a stream, and tell how much of it went through."""
+    for piece in chunks:
+        reporter.moved(host, len(piece))
+        yield piece

@@ -51,6 +51,9 @@ class Lines:
     def step(self, host: str, title: str) -> None:
         self._print(f"  {host}: {title}")
 
+    def moved(self, host: str, size: int) -> None:
+        return
+
     def finished(self, host: str, result: str) -> None:
         self._print(f"  {host}: {result}")
 
@@ -75,6 +78,7 @@ class Live:
         self._redact, self._begun, self._lock = redact, time.monotonic(), threading.Lock()
         self._phase = ""
         self._hosts: dict[str, tuple[str, float, bool]] = {}
+        self._moved: dict[str, int] = {}  # bytes, by host
         self._console = Console(highlight=False)
         self._live = RichLive(
             console=self._console, refresh_per_second=8, transient=True, get_renderable=self._draw
@@ -91,6 +95,11 @@ class Live:
     def step(self, host: str, title: str) -> None:
         with self._lock:
             self._hosts[host] = (title, time.monotonic(), False)
+            self._moved.pop(host, None)
+
+    def moved(self, host: str, size: int) -> None:
+        with self._lock:
+            self._moved[host] = self._moved.get(host, 0) + size
 
     def finished(self, host: str, result: str) -> None:
         with self._lock:
@@ -107,6 +116,7 @@ class Live:
             self._live.stop()
 
     def _draw(self) -> Any:
+        from rich.filesize import decimal
         from rich.spinner import Spinner
         from rich.table import Table
         from rich.text import Text
@@ -122,5 +132,8 @@ class Live:
             shown = Text(self._redact(title))  # as Text: a command's own [brackets] are no markup
             if not done:
                 shown.append(f" {now - since:.0f} s", style="dim")
+                if size := self._moved.get(host):
+                    rate = decimal(int(size / max(now - since, 0.1)))
+                    shown.append(f", {decimal(size)}, {rate}/s", style="dim")
             grid.add_row(mark, Text(host, style="bold"), shown)
         return grid

@@ -104,6 +104,9 @@ class Listener:
     def step(self, host: str, title: str) -> None:
         self.steps.append((host, title))
 
+    def moved(self, host: str, size: int) -> None:
+        return
+
     def finished(self, host: str, result: str) -> None:
         return
 
