@@ -203,6 +203,11 @@ class Backup(Model):
         description="Take all datastores at one point: writes are paused by `[backup.maintenance]` for as long as the dumps take.",
     )
     maintenance: Maintenance | None = None
+    beside_deploy: bool = Field(
+        default=True,
+        description="Whether a backup may be taken while a deploy migrates and switches. If not, who comes second waits for "
+        "`--wait` seconds, then ends with exit code 5.",
+    )
     compress: Literal["auto", "engine", "server", "operator", "none"] = Field(
         default="auto",
         description="Where dumps are compressed: by the datastore's own tool, by zstd on the server, on this machine, or nowhere. "

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ops.config import Settings, Version
 from ops.config.servers import state_host_of
@@ -32,7 +33,7 @@ from ops.runs.lock import Holder
 from ops.runs.phases import Phase
 from ops.runs.releases import switch_for
 from ops.runs.reporting import Reporter
-from ops.runs.run import operator, running
+from ops.runs.run import Run, operator, running
 from ops.strategies.switch import plan_switch
 
 __all__ = ["DeployOptions", "Seams", "deploy", "plan"]
@@ -126,17 +127,18 @@ def _through_the_phases(rollout: Rollout, version: Version, options: DeployOptio
         with during(run, Phase.BACKUP):
             if settings.config.backup_before_deploy:
                 run.log.write(_backup(seams))
-    if settings.config.migrate is not None or hooked(settings.config, Phase.MIGRATE):
-        with during(run, Phase.MIGRATE):
-            if settings.config.migrate is not None:
-                migrate(rollout)
-    with during(run, Phase.SWITCH):
-        services = {name: tuple(goal.services) for name, goal in found.wanted.items()}
-        rollout.switch(batches(settings, services, found.wanted))
-    with during(run, Phase.SMOKE):
-        rollout.smoke()
-    with during(run, Phase.COMMIT):
-        rollout.commit()
+    with _no_backup_beside(run, options.wait):
+        if settings.config.migrate is not None or hooked(settings.config, Phase.MIGRATE):
+            with during(run, Phase.MIGRATE):
+                if settings.config.migrate is not None:
+                    migrate(rollout)
+        with during(run, Phase.SWITCH):
+            services = {name: tuple(goal.services) for name, goal in found.wanted.items()}
+            rollout.switch(batches(settings, services, found.wanted))
+        with during(run, Phase.SMOKE):
+            rollout.smoke()
+        with during(run, Phase.COMMIT):
+            rollout.commit()
     return "done"
 
 
@@ -144,6 +146,19 @@ def _backup(seams: Seams) -> str:
     if seams.backup is None:
         raise FailedUnchanged("backup_before_deploy is set, and this stack has no backup configured")
     return seams.backup()
+
+
+def _no_backup_beside(run: Run, wait: float) -> AbstractContextManager[None]:
+    """Where ops.toml wants that, hold the lock of backups to the end of the block; raises Locked while one is taken."""
+    settings = run.settings
+    if settings.config.backup.beside_deploy or not settings.config.datastores.every:
+        return nullcontext()
+    from ops.datastores import configured
+    from ops.runs.lease import leased_by
+
+    servers = {store.server for store in configured(settings, run.layout).values()}
+    lost = partial(run.warn, "the lock of backups was lost: one may be at work beside this deploy")
+    return leased_by(run, servers & set(run.reach), wait, lost)
 
 
 def _take_lock(rollout: Rollout, found: Examined, version: Version, options: DeployOptions) -> Examined:

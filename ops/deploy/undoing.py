@@ -12,6 +12,7 @@ from ops.hosts import Cancellation, Cancelled, Host
 from ops.hosts.fleet import each
 from ops.runs.ending import abandon, finish
 from ops.runs.hooks import fail_hooks
+from ops.runs.lease import BackupLocked
 from ops.runs.lock import ways_on
 from ops.runs.phases import Phase
 
@@ -41,7 +42,9 @@ def undo(rollout: Rollout, error: Exception) -> OpsError:
 def _undone(rollout: Rollout, error: OpsError | Cancelled) -> OpsError:
     run = rollout.run
     findings = error.findings if isinstance(error, Problem) else (error,)
-    locked = next((one for one in findings if isinstance(one, Locked)), None)
+    locked = next(
+        (one for one in findings if isinstance(one, Locked) and not isinstance(one, BackupLocked)), None
+    )
     if run.overtaken or locked is not None:
         return locked or Locked("another run has taken over; this one changes nothing more")
     interrupted = run.interruption.number if isinstance(error, Cancelled) else None

@@ -18,17 +18,26 @@ from ops.hosts import Cancellation, Cancelled, Host
 from ops.runs.lock import HELD, Holder, age_of, read_look
 from ops.runs.run import Run, operator
 
-__all__ = ["POLL", "leased", "leased_by"]
+__all__ = ["POLL", "BackupLocked", "leased", "leased_by"]
 
 POLL = 2.0  # seconds between tries for a lock that another holds
 _FOLDER = "locks/backup"
 
 
-def leased_by(run: Run, servers: Iterable[str], wait: float) -> AbstractContextManager[None]:
-    """Return a context in which a run holds the backup lock of servers; it is cancelled when another takes one over."""
+class BackupLocked(Locked):
+    """Another run has the backup lock of a server; the lock of the stack may well be this run's own."""
+
+
+def leased_by(
+    run: Run, servers: Iterable[str], wait: float, lost: Callable[[], object] | None = None
+) -> AbstractContextManager[None]:
+    """Return a context in which a run holds the backup lock of servers.
+
+    When another takes one over, `lost` is called; without it, the run is cancelled.
+    """
     lock = run.settings.config.lock
 
-    def lost() -> None:
+    def overtaken() -> None:
         run.overtaken = True
         run.interruption.stop()
 
@@ -40,7 +49,7 @@ def leased_by(run: Run, servers: Iterable[str], wait: float) -> AbstractContextM
         heartbeat=lock.heartbeat,
         wait=wait,
         cancellation=run.interruption.cancellation,
-        lost=lost,
+        lost=lost or overtaken,
         say=run.warn,
     )
 
@@ -111,7 +120,7 @@ def _claim(
             )
         age, other = read_look(result.stdout)
         who = f"{other.action} by {other.who}, since {other.started_at}" if other else "another run"
-        error = Locked(
+        error = BackupLocked(
             f"locked: {who}; last sign of life {age:.0f} s ago",
             target=host.name,
             next_step="wait for it (--wait SECONDS); a run that died is taken over by itself "

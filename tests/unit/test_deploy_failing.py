@@ -8,6 +8,7 @@ from standin.stack import Listener
 
 from ops.deploy.deploying import Seams
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, Unreachable, UsageError
+from ops.runs.phases import Phase
 
 MIGRATE = '[migrate]\nservice = "web"\ncommand = ["manage", "migrate"]\n\n[services.nginx]'
 
@@ -115,6 +116,25 @@ class TestBeforeAnyChange:
         assert error.exit_code == 5
         assert lock.exists()
         assert not [call for call in single.web1.docker.calls if " up " in call]
+
+    def test_a_backup_that_is_being_taken_where_none_may_be(self, single):
+        single.edit(
+            "ops.toml",
+            "keep_releases = 3",
+            'keep_releases = 3\nbackup.beside_deploy = false\ndatastores.files.uploads.path = "uploads"',
+        )
+        release = single.current("web1", "staging")
+        lock = single.path("web1", "locks/backup", "staging")
+        lock.mkdir()
+        error = fails(single, environment="staging")
+        assert (error.exit_code, isinstance(error, Locked)) == (5, True)
+        assert single.releases("web1", "staging") == [release]
+        assert not [call for call in single.web1.docker.calls if " up " in call]
+        lock.rmdir()
+        seen = []
+        listener = Listener({Phase.SMOKE: lambda: seen.append(lock.exists())})
+        single.deploy("2", environment="staging", listener=listener)
+        assert (seen, lock.exists()) == ([True], False)
 
     def test_a_backup_that_nobody_can_take(self, single):
         single.edit("ops.toml", "keep_releases = 3", "keep_releases = 3\nbackup_before_deploy = true")
