@@ -228,7 +228,7 @@ def field() -> Iterator[Field]:
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as bucket,
     ):
-        weed = Weed(Path(bucket), volumes=int(SIZE * 60))
+        weed = Weed(Path(bucket), volumes=60 + int(SIZE * 60))
         try:
             found = Field(Path(folder), there, weed)
             found.prepare()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, TypedDict, cast
+from itertools import accumulate
+from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -28,7 +31,7 @@ __all__ = ["S3Storage"]
 
 PART = 16 << 20  # bytes
 PARTS = 9_000  # of one object; S3 takes 10,000
-AT_ONCE = 3  # parts on their way; with the one being filled, what an upload holds in memory
+AT_ONCE = 2  # parts on their way; with the one being filled, what an upload holds in memory
 CONNECT, ANSWER, TRIES = (
     10,
     30,
@@ -202,7 +205,8 @@ class _Parts:
         self._objects: list[_Object] = []
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ops-s3")
         self._room = threading.BoundedSemaphore(AT_ONCE)
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []  # of the part that is being filled
+        self._filled = 0
         self._size = 0
         self._earlier: Hash | None = None  # over the objects before the last one and what it holds
         self._done = False
@@ -210,24 +214,26 @@ class _Parts:
     @property
     def written(self) -> tuple[int, str]:
         whole = self._earlier or (self._objects[-1].hash if self._objects else hashlib.sha256())
-        if self._buffer:
+        if self._pieces:
             whole = whole.copy()
-            whole.update(self._buffer)
+            for piece in self._pieces:
+                whole.update(piece)
         return self._size, whole.hexdigest()
 
     def write(self, data: bytes, /) -> None:
-        self._buffer += data
         self._size += len(data)
-        while len(self._buffer) >= self._storage.part:
-            part = bytes(memoryview(self._buffer)[: self._storage.part])
-            del self._buffer[: self._storage.part]
-            self._send(part)
+        while self._filled + len(data) >= self._storage.part:
+            room = self._storage.part - self._filled
+            self._pieces.append(data[:room])
+            data = data[room:]
+            self._send()
+        if data:
+            self._pieces.append(data)
+            self._filled += len(data)
 
     def finish(self) -> tuple[Stored, ...]:
-        if self._buffer or not self._objects:
-            part = bytes(self._buffer)
-            self._buffer.clear()
-            self._send(part)
+        if self._pieces or not self._objects:
+            self._send()
         for stored in self._objects:
             stored.complete()
         self._done = True
@@ -239,7 +245,9 @@ class _Parts:
             for stored in self._objects:
                 stored.drop()
 
-    def _send(self, part: bytes) -> None:
+    def _send(self) -> None:
+        """Send what is filled as a part, once there is room for one more on its way."""
+        part, self._pieces, self._filled = _Part(self._pieces), [], 0
         if not self._objects or self._objects[-1].parts >= self._storage.parts:
             number = len(self._objects) + 1
             if number > 1 and self._earlier is None:
@@ -255,7 +263,47 @@ class _Parts:
             self._room.release()
             raise
         if self._earlier is not None:
-            self._earlier.update(part)
+            part.into(self._earlier)
+
+
+class _Part(io.RawIOBase):
+    """A part as a file, read where its pieces lie: joined, it would stand in memory twice."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._starts = [0, *accumulate(map(len, pieces))]
+        self.size = self._starts.pop()
+        self._at = 0
+
+    def into(self, found: Hash) -> None:
+        """Add its bytes to a hash."""
+        for piece in self._pieces:
+            found.update(piece)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, into: Any) -> int:
+        if self._at >= self.size:
+            return 0
+        number = bisect_right(self._starts, self._at) - 1
+        start = self._at - self._starts[number]
+        piece = memoryview(self._pieces[number])[start : start + len(into)]
+        into[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
 
 
 class _Object:
@@ -277,19 +325,23 @@ class _Object:
             )
         self._upload = begun["UploadId"]
 
-    def send(self, part: bytes, pool: ThreadPoolExecutor, room: threading.BoundedSemaphore) -> None:
+    def send(self, part: _Part, pool: ThreadPoolExecutor, room: threading.BoundedSemaphore) -> None:
         while self._sent and self._sent[0].done():
             self._answers.append(self._answer(self._sent.popleft()))
         self.parts += 1
         future = pool.submit(self._put, self.parts, part)
         future.add_done_callback(lambda _: room.release())
         self._sent.append(future)
-        self.hash.update(part)
-        self.size += len(part)
+        part.into(self.hash)
+        self.size += part.size
 
-    def _put(self, number: int, part: bytes) -> CompletedPartTypeDef:
+    def _put(self, number: int, part: _Part) -> CompletedPartTypeDef:
         answer = self._storage.client.upload_part(
-            Bucket=self._storage.bucket, Key=self.key, UploadId=self._upload, PartNumber=number, Body=part
+            Bucket=self._storage.bucket,
+            Key=self.key,
+            UploadId=self._upload,
+            PartNumber=number,
+            Body=cast("IO[bytes]", part),
         )
         sent: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
         if "ChecksumCRC32" in answer:  # what boto3 adds by itself, and has to be said again
