@@ -129,13 +129,16 @@ def _merged(chain: Sequence[Manifest], name: str, moment: str | None) -> Saved:
     )
     members = members[whole:]
     last, newest = members[-1]
-    wanted = members[0][1].details.get("increments", {}).get("parts")
+    begun: Mapping[str, Any] = members[0][1].details.get("increments", {})
+    wanted, dumps = begun.get("parts"), begun.get("dumps", False)
     parts, counts, order = [], {}, []
     for manifest, saved in members:
         for part in saved.parts:
-            if manifest is members[0][0] and wanted is not None and part.name not in wanted:
+            first = manifest is members[0][0]
+            if first and wanted is not None and not dumps and part.name not in wanted:
                 continue
-            called = part.name if manifest is members[0][0] else f"{part.name}@{manifest.id}"
+            # What a dump held and what came of it in the end are counted apart.
+            called = part.name if first and not dumps else f"{part.name}@{manifest.id}"
             parts.append(replace(part, name=called))
             order.append(called)
             if part.name in saved.counts:

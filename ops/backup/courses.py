@@ -43,7 +43,7 @@ def check_wanted(settings: Settings, stores: Mapping[str, Datastore]) -> None:
     if not any(map(increments_of, stores.values())):
         raise ConfigError(
             f"{settings.file} asks for no increments of any datastore",
-            next_step="set point_in_time = true for PostgreSQL or increments = true for files; see docs/config.md",
+            next_step="set point_in_time = true for PostgreSQL, or increments = true for MongoDB or files; see docs/config.md",
         )
 
 
@@ -118,6 +118,8 @@ def settle(
         if taken is None or now is None:
             continue
         command = taken.settled(looked[name], now)
+        if command is None:
+            continue
         run.log.write(f"$ {command.shown}", store.server)
         try:
             result = hosts[store.server].run(command)

@@ -294,6 +294,19 @@ class MongoDB(Model):
     databases: tuple[str, ...] = Field(
         default=(), description="Databases to dump; none means all but admin, config and local."
     )
+    increments: bool = Field(
+        default=False,
+        description="Let `backup.incremental` take what the oplog has since the last backup, so that all databases can be "
+        "brought back to any moment. It needs a replica set, which may be a single server.",
+    )
+
+    @model_validator(mode="after")
+    def _increments_of_all(self) -> MongoDB:
+        if self.increments and self.databases:
+            raise ValueError(
+                "increments are of all databases, because a transaction may be of several: take databases out"
+            )
+        return self
 
 
 class Files(Model):

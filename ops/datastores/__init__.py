@@ -12,6 +12,7 @@ from ops.config import Settings
 from ops.datastores.base import Datastore
 from ops.datastores.files import Files
 from ops.datastores.mongodb import MongoDB
+from ops.datastores.mongodb_moment import MongoDBMoment
 from ops.datastores.postgres import Postgres
 from ops.datastores.postgres_cluster import PostgresCluster
 from ops.datastores.qdrant import Qdrant
@@ -52,7 +53,7 @@ def _qdrant(name: str, server: str, settings: Settings, layout: Layout, db: Any)
 
 
 def _mongodb(name: str, server: str, settings: Settings, layout: Layout, db: Any) -> MongoDB:
-    return MongoDB(name, settings.project, db.service, server, layout.root, db.databases)
+    return MongoDB(name, settings.project, db.service, server, layout.root, db.databases, db.increments)
 
 
 def _files(name: str, server: str, settings: Settings, layout: Layout, files: Any) -> Files:
@@ -103,9 +104,12 @@ def configured(settings: Settings, layout: Layout, only: tuple[str, ...] = ()) -
 
 
 def for_restore(store: Datastore, details: Mapping[str, Any]) -> Datastore:
-    """Return a datastore as what a backup with these details is restored into: PostgreSQL at a moment is a whole cluster."""
+    """Return a datastore as what a backup with these details is restored into: PostgreSQL at a moment is a whole cluster,
+    and MongoDB's databases come out of a replay of the oplog."""
     if isinstance(store, Postgres) and "moment" in details:
         return PostgresCluster(store)
+    if isinstance(store, MongoDB) and "moment" in details:
+        return MongoDBMoment(store)
     return store
 
 

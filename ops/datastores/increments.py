@@ -39,8 +39,8 @@ class Incremental(Protocol):
     ) -> tuple[Stream, ...]:
         """Return the parts of a full backup that increments can follow, given what `begin` printed.
 
-        Their progress may name `parts` that serve a chain alone, and say `until` when they reach without a gap: such a
-        datastore comes back to any moment. `size` and `bytes`, of an increment, are what a restore writes.
+        Their progress may name `parts` that serve a chain alone, with `dumps` true where a chain needs the others too, and
+        say `until` when they reach without a gap: such a datastore comes back to any moment. `size` and `bytes`, of an increment, are what a restore writes.
         """
         ...
 
@@ -57,8 +57,11 @@ class Incremental(Protocol):
         """Return why no increment can follow on a backup that came as far as `last`, None where one can."""
         ...
 
-    def settled(self, looked: Looked, now: Mapping[str, Any]) -> Command:
-        """Return how the store lets go of what it kept for the backup that came as far as `now`; its manifest is stored."""
+    def settled(self, looked: Looked, now: Mapping[str, Any]) -> Command | None:
+        """Return how the store lets go of what it kept for the backup that came as far as `now`, None for nothing kept.
+
+        Its manifest is stored.
+        """
         ...
 
 

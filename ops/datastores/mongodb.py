@@ -1,5 +1,7 @@
 """MongoDB: mongodump of each database, counted by what it says of itself, and on the way back a swap of names.
 
+Increments are in mongodb_oplog.py, the way back to a moment in mongodb_moment.py.
+
 A rename across databases copies, one within a database does not. So what is restored stands beside in the same database, as
 `ops_new_TAG.COLLECTION`, and the swap is renames alone. They go through the names of an empty collection that tells how far
 a swap came: `ops_part_TAG`, some of the live collections are called `ops_old_TAG.COLLECTION`; `ops_half_TAG`, all of them
@@ -19,37 +21,15 @@ from typing import Any
 from urllib.parse import quote as percent
 
 from ops.commands import Command, quote, quote_all
+from ops.datastores import mongodb_oplog as oplog
 from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
-from ops.datastores.shell import TAG, alone, ending, finding, held, image_of, inside, labels, through_zstd
+from ops.datastores.mongodb_shell import LOGIN, TOOL, shell
+from ops.datastores.shell import alone, ending, finding, held, image_of, inside, labels, through_zstd
 from ops.errors import ConfigError, FailedUnchanged, UsageError
 
-__all__ = ["MongoDB"]
+__all__ = ["COUNT", "MongoDB"]
 
-_COUNT = "ops-count "
-_PLACE = f"^ops_(new|old|part|half)_{TAG}([.]|$)"
-# The image's own words for its first user, as files too.
-_LOGIN = (
-    "OPS_USER=$MONGO_INITDB_ROOT_USERNAME OPS_PASSWORD=$MONGO_INITDB_ROOT_PASSWORD; "
-    '[ -z "$MONGO_INITDB_ROOT_USERNAME_FILE" ] || OPS_USER=$(cat "$MONGO_INITDB_ROOT_USERNAME_FILE"); '
-    '[ -z "$MONGO_INITDB_ROOT_PASSWORD_FILE" ] || OPS_PASSWORD=$(cat "$MONGO_INITDB_ROOT_PASSWORD_FILE"); '
-    "export OPS_USER OPS_PASSWORD; "
-)
-_TOOL = """tool() {
-  [ -n "$OPS_USER" ] || exec "$@"
-  q=$(printf %s "$OPS_PASSWORD" | sed "s/'/''/g"); t=$1; shift
-  exec "$t" --config /dev/fd/9 --username "$OPS_USER" --authenticationDatabase admin "$@" 9<<OPS_END
-password: '$q'
-OPS_END
-}; """
-_CONNECT = """
-const env = process.env, secret = encodeURIComponent;
-const who = env.OPS_USER ? `${secret(env.OPS_USER)}:${secret(env.OPS_PASSWORD)}@` : "";
-const mongo = new Mongo(`mongodb://${who}127.0.0.1:27017/?authSource=admin&directConnection=true`);
-const admin = mongo.getDB("admin"), place = new RegExp(PLACE);
-const infos = (db) => mongo.getDB(db).getCollectionInfos().filter((one) => !one.name.startsWith("system."));
-const names = (db) => infos(db).map((one) => one.name);
-const drop = (db, wanted) => names(db).filter(wanted).forEach((name) => mongo.getDB(db).getCollection(name).drop());
-"""
+COUNT = "ops-count "
 # A name that somebody took in the moment between two renames is of no use to anybody: `dropTarget`.
 _MOVING = """
 const move = (db, from, to) => {
@@ -111,6 +91,7 @@ class MongoDB:
     server: str
     folder: str
     databases: tuple[str, ...] = ()
+    increments: bool = False
 
     @property
     def kind(self) -> str:
@@ -121,7 +102,7 @@ class MongoDB:
             "for t in mongodump mongorestore mongosh; do command -v $t >/dev/null || "
             '{ echo "the container has no $t" >&2; exit 1; }; done; '
             "printf 'tool\\t%s\\n' \"$(mongodump --version | sed -n 's/^mongodump version: //p')\"; "
-            f"{_shell(_LOOKING)}"
+            f"{shell(_LOOKING + (oplog.FACTS if self.increments else ''))}"
         )
         return Command(
             f"{finding(self.project, self.service)}command -v zstd >/dev/null && printf 'zstd\\tyes\\n'; "
@@ -143,6 +124,7 @@ class MongoDB:
                 "container": said["container"],
                 "image": said["image"],
                 "router": said["router"],
+                "oplog": said.get("oplog", ""),
                 "missing": "".join(missing[:1]),
                 "databases": json.dumps(wanted),
             },
@@ -173,7 +155,50 @@ class MongoDB:
             for name, found in json.loads(looked.facts["databases"]).items()
         )
 
+    def begin(self, looked: Looked) -> Command | None:
+        if not self.increments:
+            return None
+        oplog.check_set(self.name, self.server, looked)
+        return Command(
+            f'c={quote(looked.facts["container"])}; docker exec "$c" sh -c {quote(oplog.beginning(looked))} </dev/null',
+            timeout=600,
+            title=f"ask how far the oplog of {self.service} has come",
+        )
+
+    def base(
+        self, looked: Looked, packing: Packing, mark: str, begun: Mapping[str, Any]
+    ) -> tuple[Stream, ...]:
+        """The slice comes last, and reaches from before the dumps to behind them."""
+        start = begun.get("start", {"t": 0, "i": 0})
+        return (
+            self._packed(
+                oplog.INDEXES,
+                oplog.describing(looked),
+                "indexes.json",
+                f"list indexes of {self.service}",
+                looked,
+                packing,
+                mark,
+            ),
+            *self.streams(looked, packing, mark),
+            self._slice(looked, packing, mark, start, None),
+        )
+
+    def increment(
+        self, looked: Looked, packing: Packing, mark: str, last: Mapping[str, Any]
+    ) -> tuple[Stream, ...]:
+        oplog.check_set(self.name, self.server, looked)
+        return (self._slice(looked, packing, mark, last["end"], last["term"]),)
+
+    def trouble(self, looked: Looked, last: Mapping[str, Any]) -> str | None:
+        return oplog.trouble(looked, last)
+
+    def settled(self, looked: Looked, now: Mapping[str, Any]) -> Command | None:
+        return None
+
     def counts_of(self, told: str) -> Mapping[str, int]:
+        if sliced := re.search(r"\tdumped (\d+) documents?$", told, re.MULTILINE):
+            return {oplog.ENTRIES: int(sliced[1])}
         found = re.findall(r"\tdone dumping `?[^.]+\.(.+?)`? \((\d+) documents?\)$", told, re.MULTILINE)
         return {name: int(count) for name, count in found if not name.startswith("system.")}
 
@@ -236,7 +261,7 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_new_") && pl
 const fresh = `ops_new_${tag}.`;
 for (const db of databases) for (const { name } of infos(db).filter((one) => one.type !== "view" && one.name.startsWith(fresh)))
   print("COUNT" + JSON.stringify([db, name.slice(fresh.length), mongo.getDB(db).getCollection(name).countDocuments({})]));
-""".replace("COUNT", _COUNT)
+""".replace("COUNT", COUNT)
         return self._script(
             script, details, looked, tag, "count what is beside the collections", changes=None
         )
@@ -244,8 +269,8 @@ for (const db of databases) for (const { name } of infos(db).filter((one) => one
     def counted(self, text: str) -> Counts:
         found: dict[str, dict[str, int]] = {}
         for line in text.split("\n"):
-            if line.startswith(_COUNT):
-                database, name, count = json.loads(line.removeprefix(_COUNT))
+            if line.startswith(COUNT):
+                database, name, count = json.loads(line.removeprefix(COUNT))
                 found.setdefault(database, {})[name] = count
         return found
 
@@ -270,20 +295,33 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
         return self._script(script, details, looked, tag, "remove what is beside the collections")
 
     def _stream(self, name: str, places: list[str], looked: Looked, packing: Packing, mark: str) -> Stream:
-        where = chosen(packing, engine=False, server=looked.server)
         left_out = [f"--excludeCollection={place}" for place in places]
         words = quote_all(("mongodump", "--archive", f"--db={name}", *left_out))
-        body = inside(f"{_LOGIN}{_TOOL}tool {words}", mark)
+        title = f"mongodump {name} of {self.service}"
+        ending = f"{percent(name, safe='')}.archive"
+        return self._packed(name, f"{LOGIN}{TOOL}tool {words}", ending, title, looked, packing, mark)
+
+    def _slice(
+        self, looked: Looked, packing: Packing, mark: str, start: Mapping[str, int], term: str | None
+    ) -> Stream:
+        title = f"mongodump the oplog of {self.service}"
+        # No database is called so: a name holds no dot.
+        return self._packed(
+            oplog.OPLOG, oplog.slicing(looked, start, term), "oplog.bson", title, looked, packing, mark
+        )
+
+    def _packed(
+        self, part: str, script: str, ending: str, title: str, looked: Looked, packing: Packing, mark: str
+    ) -> Stream:
+        """Return the part that is what a script writes in the container, compressed on the server where it can be."""
+        where = chosen(packing, engine=False, server=looked.server)
+        body = inside(script, mark)
         if where == "server":
             body = through_zstd(body, packing)
         return Stream(
-            name,
-            Command(
-                f"c={quote(looked.facts['container'])}; {body}",
-                timeout=None,
-                title=f"mongodump {name} of {self.service}",
-            ),
-            f"{percent(name, safe='')}.{'archive' if where == 'none' else 'archive.zst'}",
+            part,
+            Command(f"c={quote(looked.facts['container'])}; {body}", timeout=None, title=title),
+            ending if where == "none" else f"{ending}.zst",
             where,
         )
 
@@ -295,7 +333,7 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
             )
         )
         return Command(
-            f"c={quote(looked.facts['container'])}; {inside(f'{_LOGIN}{_TOOL}tool {words}', tag, stdin=True)}",
+            f"c={quote(looked.facts['container'])}; {inside(f'{LOGIN}{TOOL}tool {words}', tag, stdin=True)}",
             changes="collections",
             timeout=None,
             title=f"mongorestore {name} of {self.service}",
@@ -314,7 +352,7 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
         """Return the command that runs a script in the container, behind what an earlier one of this restore left running."""
         given = f"const databases = {json.dumps(list(details['databases']))}, tag = {json.dumps(tag)};\n"
         mark = f"{tag}s"
-        body = f'docker exec "$c" sh -c {quote(ending(mark))}; {inside(_shell(given + script), mark)}'
+        body = f'docker exec "$c" sh -c {quote(ending(mark))}; {inside(shell(given + script), mark)}'
         return self._command(
             f"{alone(self.folder)}{body}", f"{title} of {self.service}", looked, changes=changes
         )
@@ -324,9 +362,3 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
     ) -> Command:
         container = quote(looked.facts["container"])
         return Command(f"c={container}; {script}", changes=changes, timeout=3600, title=title)
-
-
-def _shell(script: str) -> str:
-    """Return shell that runs a script of mongosh in the container, connected."""
-    connect = _CONNECT.replace("PLACE", json.dumps(_PLACE))
-    return f"{_LOGIN}exec mongosh --nodb --norc --quiet --eval {quote(connect + script)}"

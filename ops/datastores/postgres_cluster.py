@@ -16,14 +16,13 @@ from typing import Any
 from ops.commands import Command, quote
 from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, read_lines
 from ops.datastores.postgres import COUNTING, PSQL, Postgres
-from ops.datastores.postgres_sql import cluster_place, store_key
+from ops.datastores.postgres_sql import cluster_place
 from ops.datastores.postgres_wal import BASE
-from ops.datastores.shell import TAG, finding
+from ops.datastores.shell import TAG, finding, restoring, store_key
 from ops.errors import UsageError
 
 __all__ = ["PostgresCluster"]
 
-_LABEL = "opsbook.restore"
 _ROOM = 1.1  # of what base and log come to: recovery writes, too
 # Roles that are live keep today's passwords: the application has them.
 _PASSWORDS = (
@@ -108,7 +107,7 @@ class PostgresCluster:
             f'[ "$free" -ge {need} ] || {{ echo "the disk has $((free >> 10)) MB free, and a second cluster takes {need >> 10} MB" >&2; exit 1; }}; '
             'mkdir -m 700 -- "$P" "$P/data" "$P/wal"'
         )
-        stale = f"docker ps -aq --filter label={_LABEL}={self._key}"
+        stale = f"docker ps -aq --filter label={restoring(self._key)}"
         return self._command(
             f's=$({stale}) && {{ [ -z "$s" ] || docker rm -f $s >/dev/null; }} || exit 1; {self._run(script, looked, tag)}',
             "make a folder beside the live cluster",
@@ -254,7 +253,7 @@ class PostgresCluster:
         }
         given = " ".join(f"-e {quote(f'{key}={value}')}" for key, value in variables.items())
         return (
-            f"docker run --rm {'-i ' if stdin else ''}--name {quote(self._name(tag))} --label {_LABEL}={self._key} "
+            f"docker run --rm {'-i ' if stdin else ''}--name {quote(self._name(tag))} --label {restoring(self._key)} "
             f"--network none --volumes-from {quote(facts['container'])} --user {quote(facts['owner'])} {given} "
             f"--entrypoint sh {quote(facts['image'])} -c {quote(script)}"
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ops.datastores.shell import store_key
 
 __all__ = [
     "cluster_place",
@@ -18,7 +19,6 @@ __all__ = [
     "place_names",
     "renamings",
     "setting",
-    "store_key",
 ]
 
 # Settings whose values are lists that PostgreSQL stores quoted already (pg_dump: variable_is_guc_list_quote).
@@ -73,11 +73,6 @@ def dropping(store: str, word: str, but: Sequence[str]) -> str:
 def _place(word: str, key: str) -> str:
     """Return the pattern of the names of places: nothing that a person made may match."""
     return f"ops_{word}_[0-9]{{8}}t[0-9]{{6}}z[0-9a-f]{{4}}_{key}_[0-9]+"
-
-
-def store_key(store: str) -> str:
-    """Two datastores may be on one server."""
-    return hashlib.sha256(store.encode()).hexdigest()[:6]
 
 
 def creation(name: str, like: Mapping[str, Any]) -> list[str]:

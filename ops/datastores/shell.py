@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ __all__ = [
     "inside",
     "labels",
     "out_of_zstd",
+    "restoring",
+    "store_key",
     "through_zstd",
 ]
 
@@ -43,6 +46,16 @@ def labels(project: str, service: str) -> tuple[str, ...]:
     """Return the labels by which a service's container is found."""
     values = (("project", project), ("service", service), ("oneoff", "False"))
     return tuple(f"com.docker.compose.{key}={value}" for key, value in values)
+
+
+def store_key(store: str) -> str:
+    """Return what tells a datastore from others on its server, which are of any stack."""
+    return hashlib.sha256(store.encode()).hexdigest()[:6]
+
+
+def restoring(key: str) -> str:
+    """Return the label of containers that a restore of a datastore, by its key, makes for itself."""
+    return f"opsbook.restore={key}"
 
 
 def image_of(details: Mapping[str, Any]) -> str:
