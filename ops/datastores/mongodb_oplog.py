@@ -37,7 +37,7 @@ const oplog = mongo.getDB("local").getCollection("oplog.rs");
 const edge = (way) => oplog.find().sort({ $natural: way }).limit(1).toArray()[0];
 const plain = (stamp) => JSON.parse(EJSON.stringify(stamp)).$timestamp;
 const later = (one, other) => one.t > other.t || (one.t === other.t && one.i > other.i);
-const refuse = (why) => { print(why); quit(1); };
+const refuse = (why) => { print(`${why}: ${term === null ? "take this backup again" : "take a full backup"}`); quit(1); };
 """
 FACTS = f"""{_OPLOG}
 if (hello.setName) {{
@@ -81,7 +81,7 @@ for (const db of databases) for (const { name, options } of infos(db).filter((on
 }
 """
 _KEPT = """
-if (later(plain(edge(1).ts), from)) refuse("the oplog has let go of entries that are in no backup: it is too small for what is written");
+if (later(plain(edge(1).ts), from)) refuse("the oplog is too small for what is written, and has let go of entries that are in no backup");
 """
 # mongorestore applies a rename, and then builds the indexes where the collection was (mongorestore/oplog.go: its catalog of
 # indexes does not follow).
@@ -135,7 +135,7 @@ def trouble(looked: Looked, last: Mapping[str, Any]) -> str | None:
 
 def beginning(looked: Looked) -> str:
     """Return the script that prints from where the oplog has to be kept for dumps that are about to be taken."""
-    return shell(_given(databases=_there(looked)[0], TOLD=PROGRESS) + _OPLOG + _SETTLED + _BEGIN)
+    return shell(_given(databases=_there(looked)[0], TOLD=PROGRESS, term=None) + _OPLOG + _SETTLED + _BEGIN)
 
 
 def describing(looked: Looked) -> str:

@@ -472,6 +472,17 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
+@pytest.mark.parity("B2")
+def test_increments_of_a_server_without_an_oplog_are_refused(stack: Stack, tmp_path: Path) -> None:
+    """Before anything is dumped, and with what to do."""
+    text = (stack.folder / "ops.toml").read_text()
+    (tmp_path / "ops.toml").write_text(f"{text}increments = true\n")
+    told = Stack(tmp_path, "test").run("backup.full", status=2).stderr
+    assert "no replica set" in told
+    assert "rs.initiate()" in told
+    assert not list(tmp_path.glob(".ops/backups/**/*.zst"))
+
+
 @pytest.mark.parity("B10")
 def test_all_kinds_prove_themselves_in_throw_away_places(stack: Stack) -> None:
     """Their own tools read them, and engines of their own come up with what they hold; nothing is left of that."""
