@@ -24,7 +24,8 @@ __all__ = ["MongoDBMoment"]
 
 _FOLDER = "/opsbook"
 _ROOM = 2.2  # of what the databases take: once in the throw-away server, once beside the live
-_CACHE = "0.5"  # GB; a server of its own would take half of the memory that the live one has its half of
+# A server of its own would take half of the memory that the live one has its half of, and end what is over since.
+_SERVER = "mongod --bind_ip 127.0.0.1 --wiredTigerCacheSizeGB 0.5 --setParameter ttlMonitorEnabled=false"
 # Of each entry its time alone is read. mongosh rewrites what it is given so that each call may wait, which takes a hundred
 # times as long; what is made of text runs as it stands.
 _SCAN = r"""
@@ -131,8 +132,8 @@ class MongoDBMoment:
             made,
             script=f"{made.script} && s=$(docker ps -aq --filter label={label}) && "
             '{ [ -z "$s" ] || docker rm -f -v $s >/dev/null; } && i=$(docker inspect -f \'{{.Image}}\' "$c") && '
-            f"docker run --detach --name {name} --label {label} --network none -v /data/db -v {_FOLDER} "
-            f'"$i" mongod --bind_ip 127.0.0.1 --wiredTigerCacheSizeGB {_CACHE} >/dev/null || exit 1; '
+            f"docker run --detach --name {name} --label {label} --network none --user 0 -v /data/db -v {_FOLDER} "
+            f'"$i" {_SERVER} >/dev/null || exit 1; '
             f"n=0; until docker exec {name} mongosh --norc --quiet --eval {ping} >/dev/null 2>&1; do n=$((n + 1)); "
             f"[ $n -le 300 ] || {{ docker logs --tail 5 {name} >&2; exit 1; }}; sleep 0.2; done; "
             f"free=$(docker exec {name} df -Pk /data/db | awk 'NR == 2 {{ print $4 }}'); "

@@ -102,6 +102,9 @@ class TestBeginning:
         ]
         assert '{"t": 7, "i": 1}' in streams[-1].command.script
 
+    def test_nothing_is_kept_on_the_server_for_the_next_one(self, store):
+        assert store.settled(looked(store), LAST) is None
+
     def test_increments_are_of_all_databases(self):
         with pytest.raises(ValueError, match="take databases out"):
             Table(service="mongodb", increments=True, databases=("shop",))
@@ -243,6 +246,7 @@ class TestMoment:
         script = MongoDBMoment(store).beside(DETAILS, looked(store), TAG).script
         made = script.index("docker run --detach")
         assert "--network none" in script[made:]
+        assert "ttlMonitorEnabled=false" in script[made:]
         assert 0 < script.index("docker rm -f -v $s") < made
         gone = MongoDBMoment(store).discard(DETAILS, looked(store), TAG).script
         name = script[made:].split("--name ")[1].split(" ")[0]
