@@ -14,7 +14,7 @@ from stacks import SERVERS, Stack
 from ops import sandbox as boxes
 from ops.sandbox.layout import layout
 
-pytestmark = [pytest.mark.parity("B1"), pytest.mark.parity("B2"), pytest.mark.parity("B5")]
+pytestmark = [pytest.mark.parity("B1"), pytest.mark.parity("B2"), pytest.mark.parity("B6")]
 
 PROJECT = "engines-test"
 # A replica set with accounts wants a key that its members share; there is one member.
