@@ -109,7 +109,7 @@ def check_set(name: str, server: str, looked: Looked) -> None:
         raise ConfigError(
             f"datastore {name}: increments are slices of the oplog, and this server has none: it is no replica set",
             target=server,
-            next_step="start mongod with --replSet rs0 and call rs.initiate() once, also for a single server; or take increments out",
+            next_step="start mongod with --replSet rs0 (and --keyFile, where it has accounts) and call rs.initiate() once, also for a single server; or take increments out",
         )
 
 
