@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.commands import Command, quote, quote_all
@@ -174,7 +174,7 @@ class MongoDBMoment:
             "databases": list(details["databases"]),
             "dumps": [one for one in chain if one[1] not in (INDEXES, OPLOG)],
             "slices": [called for called, part in chain if part == OPLOG],
-            "until": int(datetime.fromisoformat(details["moment"]).timestamp() * 1000),
+            "until": _milliseconds(details["moment"]),
         }
         constants = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in given.items())
         replay = (
@@ -247,6 +247,11 @@ class MongoDBMoment:
                 '[ "$(echo $s)" = "0 0" ] || exit 1; '
             )
         return "".join(pipes)
+
+
+def _milliseconds(moment: str) -> int:
+    """Return a moment as MongoDB's dates have it."""
+    return (datetime.fromisoformat(moment) - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
 
 
 def _told(variable: str, script: str) -> str:

@@ -293,6 +293,12 @@ class TestReplay:
         )
         assert f"--nsFrom=shop.$c$ --nsTo=shop.ops_new_{TAG}.$c$" in calls
 
+    @pytest.mark.parametrize("fraction", ["001", "009", "115", "555", "999", "999999"])
+    def test_takes_the_moment_to_the_very_millisecond(self, store, fraction):
+        at = {**DETAILS, "moment": f"2026-11-22T14:03:07.{fraction}Z"}
+        script = MongoDBMoment(store).count(at, looked(store), TAG).script
+        assert f"const until = 1795356187{fraction[:3]};" in script
+
     def test_of_a_whole_chain_has_no_limit(self, store, tools):
         assert self.counted(store, tools, limit="").returncode == 0
         assert "--oplogLimit" not in tools.calls.read_text()
