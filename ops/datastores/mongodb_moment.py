@@ -20,7 +20,7 @@ from ops.datastores.mongodb_oplog import ENTRIES, INDEXES, OPLOG
 from ops.datastores.mongodb_shell import shell
 from ops.datastores.shell import restoring, store_key
 
-__all__ = ["MongoDBMoment"]
+__all__ = ["SCAN", "MongoDBMoment"]
 
 _FOLDER = "/opsbook"
 _ROOM = 2.2  # of what the databases take: once in the throw-away server, once beside the live
@@ -28,7 +28,7 @@ _ROOM = 2.2  # of what the databases take: once in the throw-away server, once b
 _SERVER = "mongod --bind_ip 127.0.0.1 --wiredTigerCacheSizeGB 0.5 --setParameter ttlMonitorEnabled=false"
 # Of each entry its time alone is read. mongosh rewrites what it is given so that each call may wait, which takes a hundred
 # times as long; what is made of text runs as it stands.
-_SCAN = r"""
+SCAN = r"""
 const file = fs.openSync(path, "r"), size = fs.fstatSync(file).size, head = Buffer.alloc(4), counts = [];
 const fixed = { 1: 8, 6: 0, 7: 12, 8: 1, 9: 8, 10: 0, 16: 4, 17: 8, 18: 8, 19: 16, 127: 0, 255: 0 };
 let at = 0, count = 0, limit = null;
@@ -170,7 +170,7 @@ class MongoDBMoment:
             "folder": _FOLDER,
             "COUNT": COUNT,
             "ENTRIES": ENTRIES,
-            "SCAN": _SCAN,
+            "SCAN": SCAN,
             "databases": list(details["databases"]),
             "dumps": [one for one in chain if one[1] not in (INDEXES, OPLOG)],
             "slices": [called for called, part in chain if part == OPLOG],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from fleets import containers, emptied, on, until
 from stacks import SERVERS, Stack
 
 from ops import sandbox as boxes
+from ops.datastores.mongodb_moment import SCAN
 
 pytestmark = [pytest.mark.parity("B1"), pytest.mark.parity("B5"), pytest.mark.parity("B6")]
 
@@ -481,6 +483,43 @@ def test_increments_of_a_server_without_an_oplog_are_refused(stack: Stack, tmp_p
     assert "no replica set" in told
     assert "rs.initiate()" in told
     assert not list(tmp_path.glob(".ops/backups/**/*.zst"))
+
+
+def entry(seconds: int, wall: int) -> bytes:
+    """Return an entry of an oplog, as BSON with all that may stand before and behind what counts."""
+
+    def made(*fields: tuple[int, str, bytes]) -> bytes:
+        body = b"".join(bytes([kind]) + name.encode() + b"\0" + value for kind, name, value in fields)
+        return struct.pack("<i", len(body) + 5) + body + b"\0"
+
+    stamp, date = (17, "ts", struct.pack("<II", 7, seconds)), (9, "wall", struct.pack("<q", wall))
+    text = struct.pack("<i", 3) + b"\xc3\xbc\0"
+    return made(
+        *((2, "ns", text), (3, "o", made((9, "wall", struct.pack("<q", 1 << 50)), (17, "ts", bytes(8)))), (4, "a", made())),
+        *((5, "ui", struct.pack("<iB", 16, 4) + bytes(16)), (11, "re", b"^x\0i\0"), (12, "ref", text + bytes(12)), (10, "n", b"")),
+        *((1, "d", bytes(8)), (7, "id", bytes(12)), (8, "b", b"\1"), (16, "i", bytes(4)), (18, "t", bytes(8)), (19, "m", bytes(16))),
+        *(stamp, date, (13, "js", text), (15, "scope", struct.pack("<i", 16) + text + made()), (255, "min", b"")),
+    )  # fmt: skip
+
+
+@pytest.mark.parity("B2")
+def test_a_replay_ends_before_the_first_entry_past_its_moment_and_counts_each_slice(stack: Stack) -> None:
+    """Found by the container's own shell; what was cut off is no oplog."""
+    first, second = entry(1, 1000) + entry(2, 2000), entry(3, 3000)
+    ends = [len(first), len(first), len(first + second)]
+
+    def scanned(until: int) -> str:
+        given = f'"/tmp/oplog", {json.dumps(ends)}, {until}'
+        script = f'const scan = new Function("fs", "path", "ends", "until", {json.dumps(SCAN)}); print(JSON.stringify(scan(require("fs"), {given})))'
+        words = f"mongosh --nodb --norc --quiet --eval {_quoted(script)} 2>&1 || true"
+        return on("web1", f"docker exec {container('mongodb')} {words}").strip()
+
+    writing = f"docker exec -i {container('mongodb')} sh -c 'cat > /tmp/oplog'"
+    on("web1", writing, stdin=first + second)
+    assert json.loads(scanned(1999)) == {"counts": [2, 0, 1], "limit": "2:7"}
+    assert json.loads(scanned(3000)) == {"counts": [2, 0, 1], "limit": None}
+    on("web1", writing, stdin=(first + second)[:-1])
+    assert "the oplog is cut off" in scanned(1999)
 
 
 @pytest.mark.parity("B10")
