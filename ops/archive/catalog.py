@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -74,8 +74,17 @@ class Catalog:
     leftovers: tuple[Item, ...]
 
 
-def catalog(storage: Storage, prefix: str, stack: str, environment: str) -> Catalog:
-    """Return what stands below `prefix`; manifests of other stacks and environments are passed over."""
+def catalog(
+    storage: Storage,
+    prefix: str,
+    stack: str,
+    environment: str,
+    owns: Callable[[str], bool] = lambda key: True,
+) -> Catalog:
+    """Return what stands below `prefix`; manifests of other stacks and environments are passed over.
+
+    Of what does not say whose it is, that alone counts whose key is one of theirs, as `owns` tells.
+    """
     folders: dict[str, list[Item]] = {}
     for item in storage.items(prefix):
         folders.setdefault(f"{PurePosixPath(item.key).parent}/", []).append(item)
@@ -97,11 +106,14 @@ def catalog(storage: Storage, prefix: str, stack: str, environment: str) -> Cata
     ours = (
         entry
         for entry in found
-        if entry.manifest is None
-        or (entry.manifest.stack, entry.manifest.environment) == (stack, environment)
+        if (
+            owns(f"{entry.folder}{NAME}")
+            if entry.manifest is None
+            else (entry.manifest.stack, entry.manifest.environment) == (stack, environment)
+        )
     )
-    rest = (items for name, items in folders.items() if name not in complete)
-    return Catalog(linked(sorted(ours, key=_age)), tuple(chain.from_iterable(rest)))
+    rest = chain.from_iterable(items for name, items in folders.items() if name not in complete)
+    return Catalog(linked(sorted(ours, key=_age)), tuple(item for item in rest if owns(item.key)))
 
 
 def linked(entries: Iterable[Entry]) -> tuple[Entry, ...]:

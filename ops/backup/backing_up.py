@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from ops.archive.catalog import catalog
 from ops.archive.manifest import NAME, Damaged, Manifest, Part, Saved, folder_of, manifest_key
 from ops.archive.streaming import checked_recipients, send
 from ops.backup.courses import Course, chain_for, check_wanted, courses, settle
+from ops.backup.listing import backups
 from ops.backup.pausing import Pause, paused
 from ops.backup.pruning import prune
 from ops.backup.running import locked
@@ -35,7 +35,7 @@ from ops.runs.releases import layout_of
 from ops.runs.reporting import Reporter, metered
 from ops.runs.run import Run, running
 from ops.storage.base import Storage
-from ops.storage.opening import listed_below, open_storage, prefix_now
+from ops.storage.opening import open_storage, prefix_now
 
 __all__ = ["BackupPlan", "PlannedStream", "Taken", "back_up", "plan_backup"]
 
@@ -197,8 +197,7 @@ def _looked_after(run: Run, storage: Storage, *, expire: bool) -> tuple[str, ...
     Raises Damaged where it is not what was written: it stays, for a person to look at, and so do all others.
     """
     settings, backup = run.settings, run.settings.config.backup
-    below = listed_below(settings)
-    found = catalog(storage, below, settings.stack, settings.environment)
+    found = backups(settings, storage)
     entry = next((entry for entry in found.entries if entry.id == run.run_id), None)
     if entry is None:
         raise Damaged(f"the new backup {run.run_id} is not in {storage.shown}, which took it")
@@ -211,7 +210,7 @@ def _looked_after(run: Run, storage: Storage, *, expire: bool) -> tuple[str, ...
     if not expire or not backup.keep.any:
         return ()
     try:
-        gone = prune(storage, found, below, backup.keep, datetime.now(UTC), leftovers=False, really=True)
+        gone = prune(storage, found, backup.keep, datetime.now(UTC), really=True)
     except OpsError as error:
         run.warn(f"old backups could not be removed: {error}")
         return ()

@@ -10,14 +10,21 @@ from ops.archive.manifest import Damaged, Manifest
 from ops.archive.moments import as_of, at_moment, parsed_moment
 from ops.config import Settings
 from ops.errors import UsageError
-from ops.storage.opening import listed_below, open_storage
+from ops.storage.base import Storage
+from ops.storage.opening import listed_below, open_storage, written_by
 
 __all__ = ["backup_at", "backups", "chosen_backup", "restored"]
 
 
-def backups(settings: Settings) -> Catalog:
+def backups(settings: Settings, storage: Storage | None = None) -> Catalog:
     """Return all backups of the stack and environment, and what runs that died left; raises StorageFailed."""
-    return catalog(open_storage(settings), listed_below(settings), settings.stack, settings.environment)
+    return catalog(
+        storage or open_storage(settings),
+        listed_below(settings),
+        settings.stack,
+        settings.environment,
+        written_by(settings),
+    )
 
 
 def chosen_backup(settings: Settings, wanted: str) -> Manifest:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ops.archive.catalog import Entry, catalog
+from ops.archive.catalog import Entry
 from ops.archive.manifest import VERIFIED, Damaged, Manifest, Part, Verified
 from ops.archive.reading import check_part
-from ops.backup.listing import chosen_backup, restored
+from ops.backup.listing import backups, chosen_backup, restored
 from ops.config import Settings
 from ops.errors import UsageError
 from ops.runs.journal import now
 from ops.storage.base import Storage
-from ops.storage.opening import listed_below, open_storage
+from ops.storage.opening import open_storage
 
 __all__ = ["Looked", "ids_to_verify", "verify", "verify_all"]
 
@@ -38,7 +38,7 @@ def verify_all(
     raises but for Damaged.
     """
     storage = open_storage(settings)
-    entries = catalog(storage, listed_below(settings), settings.stack, settings.environment).entries
+    entries = backups(settings, storage).entries
     chosen = _chosen(settings, entries, wanted)
 
     def proving(manifest: Manifest) -> None:
@@ -57,10 +57,7 @@ def verify_all(
 
 def ids_to_verify(settings: Settings, wanted: str | None) -> tuple[str, ...]:
     """Return the ids of the backups that `verify_all` would look at; raises as it does."""
-    entries = catalog(
-        open_storage(settings), listed_below(settings), settings.stack, settings.environment
-    ).entries
-    return tuple(entry.id for entry in _chosen(settings, entries, wanted))
+    return tuple(entry.id for entry in _chosen(settings, backups(settings).entries, wanted))
 
 
 def verify(

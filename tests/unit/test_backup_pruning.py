@@ -177,6 +177,36 @@ class TestPrune:
         assert stack.stored == before
         assert pruned_text(found, dry_run=True).startswith("Would remove 0 backup(s) and 2 leftover(s)")
 
+    @pytest.mark.parametrize(
+        "prefix",
+        ["{host}/{stack}/{environment}", "b/{year}/{stack}/{environment}", "{stack}/{environment}-{year}"],
+    )
+    def test_what_stands_beside_in_the_bucket_is_not_touched(self, stack, tmp_path, monkeypatch, prefix):
+        shop = stack.environment(f'[backup.s3]\nbucket = "b"\nprefix = "{prefix}"\n')
+        storage = LocalStorage(tmp_path / "bucket")
+        monkeypatch.setattr("ops.backup.pruning.open_storage", lambda settings, check: storage)
+        run = "20250101T000000Z-dead"
+        names = {"host": "here", "year": "2025", "stack": "shop"}
+        others = [
+            "photos/a.jpg",
+            "web/manifest.json",
+            f"{prefix.format(**names, environment='production-eu')}/{run}/uploads.tar",
+            f"{prefix.format(**names, environment='staging')}/{run}/uploads.tar",
+            f"{prefix.format(**names, environment='production')}/notes.txt",
+        ]
+        ours = f"{prefix.format(**names, environment='production')}/{run}/uploads.tar"
+        for key in (*others, ours):
+            storage.put(key, b"half")
+        uploads = [storage.upload(key.replace("uploads", "db")) for key in (*others, ours)]
+        for one in uploads:
+            one.__enter__().write(b"less")
+        found = shop.backup.prune()
+        assert found.leftovers == (ours,)
+        assert len(found.uploads) == 1
+        assert [item.key for item in storage.items("")] == sorted(others)
+        assert len(storage.unfinished("")) == len(others)
+        assert found.keep.keep == {}
+
     def test_what_a_backup_at_work_has_stored_is_not_touched(self, stack, shop):
         lock = stack.root / "locks" / "backup"
         lock.mkdir(parents=True)
