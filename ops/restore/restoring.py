@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ops.archive.manifest import Manifest
 from ops.archive.reading import Identity
 from ops.config import Settings
-from ops.errors import NeedsPerson
+from ops.errors import NeedsPerson, RolledBack
 from ops.hosts import Host
 from ops.outcomes import Outcome, Target
 from ops.restore.filling import beside, check_all
@@ -81,18 +81,21 @@ def restore(
         with alone(run, places, wait):
             earlier = known(run.layout, run.reach[run.state_host])
             remember(run, manifest, places, earlier)
+            swapping = False
             try:
                 counts = beside(run, storage, places, identities)
                 writing = writers(settings, run.reach)
                 enter(run, Phase.SWITCH)
                 with run.interruption.deferred():
                     remember(run, manifest, places, earlier, writing.ids)
+                    swapping = True
                     switch(run, places, writing)
                     forget(run, manifest, places)
             except NeedsPerson:
                 raise  # an undo needs the record
-            except BaseException:
-                put_back(run, earlier)
+            except BaseException as error:
+                if not swapping or isinstance(error, RolledBack):
+                    put_back(run, earlier)
                 raise
         targets = {name: Target("datastore", "changed", release=manifest.id) for name in places}
         return Restored(

@@ -14,7 +14,7 @@ from ops.datastores.base import Stream
 from ops.datastores.files import Files
 from ops.environments import environment
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
-from ops.restore import filling, restoring
+from ops.restore import filling, restoring, swapping
 from ops.storage.base import StorageFailed
 
 pytestmark = pytest.mark.parity("B13")
@@ -423,6 +423,45 @@ class TestSwapping:
         shop.undo_restore()
         assert tree(stack.uploads) == before
         assert (stack.root / "restored.json").read_text() == record
+
+    def test_what_nobody_foresaw_is_taken_back_as_well(self, stack, shop, monkeypatch):
+        before = tree(stack.uploads)
+
+        def unforeseen(*arguments):
+            raise KeyError("State")
+
+        monkeypatch.setattr(swapping, "gate", unforeseen)
+        with pytest.raises(RolledBack, match="unexpected KeyError"):
+            shop.restore("latest")
+        assert tree(stack.uploads) == before
+        assert beside(stack) == []
+        assert stack.journal[-1].event == "rolled_back"
+
+    def test_what_nobody_foresaw_behind_it_leaves_an_undo(self, stack, shop, monkeypatch):
+        before = tree(stack.uploads)
+
+        def unforeseen(*arguments):
+            raise KeyError("State")
+
+        monkeypatch.setattr(restoring, "forget", unforeseen)
+        with pytest.raises(OpsError, match="unexpected KeyError"):
+            shop.restore("latest")
+        assert tree(stack.uploads) != before
+        shop.undo_restore()
+        assert tree(stack.uploads) == before
+
+    def test_writers_that_will_not_stop_are_started_again_and_not_stopped_once_more(self, shop, monkeypatch):
+        calls = []
+
+        def stop(*arguments):
+            calls.append("stop")
+            raise FailedUnchanged("docker stop: no answer")
+
+        monkeypatch.setattr(swapping, "stop", stop)
+        monkeypatch.setattr(swapping, "start", lambda *arguments: calls.append("start"))
+        with pytest.raises(RolledBack):
+            shop.restore("latest")
+        assert calls == ["stop", "start"]
 
     def test_one_that_cannot_be_taken_back_needs_a_person(self, stack, shop, monkeypatch):
         broken = Command("echo broken >&2; exit 1", changes="files")
