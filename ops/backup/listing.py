@@ -28,7 +28,7 @@ def backups(settings: Settings, storage: Storage | None = None) -> Catalog:
 
 
 def chosen_backup(settings: Settings, wanted: str) -> Manifest:
-    """Return what a backup restores, by its id, or the newest whole one for `latest`, safety backups left out.
+    """Return what a backup restores, by its id, or the newest whole one for `latest`: neither a safety backup nor one of some datastores.
 
     Raises UsageError where there is none such, Damaged where its manifest or an object of it is not what was written.
     """
@@ -38,7 +38,9 @@ def chosen_backup(settings: Settings, wanted: str) -> Manifest:
         whole = [
             entry.manifest
             for entry in entries
-            if entry.manifest is not None and entry.fault is None and not entry.manifest.safety
+            if entry.manifest is not None
+            and entry.fault is None
+            and not (entry.manifest.partial or entry.manifest.safety)
         ]
         if not whole:
             raise UsageError(

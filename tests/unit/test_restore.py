@@ -145,6 +145,15 @@ def test_a_backup_is_restored_by_its_id(stack):
     assert (stack.uploads / "a.txt").read_text() == "first"
 
 
+def test_one_of_some_datastores_is_not_the_latest(stack):
+    (stack.root / "shared/other").mkdir()
+    shop = stack.environment('[datastores.files.other]\npath = "other"\n')
+    whole = shop.backup.full().manifest.id
+    shop.backup.full(only=("other",))
+    assert shop.restore("latest", safety=False).backup == whole
+    assert shop.drill().backup == whole
+
+
 def test_it_works_where_the_folder_is_gone_but_for_its_name(stack):
     shop = stack.environment()
     before = tree(stack.uploads)
