@@ -359,11 +359,16 @@ def _move(source: str, target: str) -> str:
 def _keep(live: str, new: str, details: Mapping[str, Any]) -> str:
     """Return shell that links into a new tree what the globs of a backup left out of it."""
     include, exclude = _matching(details["include"]), _matching(details["exclude"])
-    left_out = " -o ".join(part for part in (include and f"! \\( {include} \\)", exclude) if part)
+    # Of folders only empty ones that were excluded: the others come with what is in them, or were in the backup.
+    kept = (
+        include and f"! -type d ! \\( {include} \\)",
+        exclude and f"\\( ! -type d -o -empty \\) \\( {exclude} \\)",
+    )
+    left_out = " -o ".join(part for part in kept if part)
     if not left_out:
         return ""
     return (
-        f"cd {quote(live)} || exit 1; _ops_k=$( {{ {{ find . -ignore_readdir_race ! -type d \\( {left_out} \\) -print0 || echo find >&7; }} | "
+        f"cd {quote(live)} || exit 1; _ops_k=$( {{ {{ find . -ignore_readdir_race \\( {left_out} \\) -print0 || echo find >&7; }} | "
         f'xargs -0 -r cp -al --parents -t {quote(new)} -- || echo cp >&7; }} 7>&1 >&2 ); [ -z "$_ops_k" ] || exit 1; cd /; '
     )
 

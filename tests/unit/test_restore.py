@@ -98,6 +98,19 @@ def test_what_the_globs_leave_out_stays(stack):
     assert not (stack.uploads / "new.txt").exists()
 
 
+@pytest.mark.parametrize("glob", ["cache", "cache/*"])
+def test_an_empty_folder_that_was_excluded_stays(stack, glob):
+    stack.toml += f'exclude = ["{glob}"]\n'
+    (stack.uploads / "cache" / "sub").mkdir(parents=True)
+    (stack.uploads / "cache" / "sub").chmod(0o1777)
+    (stack.uploads / "cache").chmod(0o770)
+    shop = stack.environment()
+    shop.backup.full()
+    before = tree(stack.uploads)
+    shop.restore("latest")
+    assert tree(stack.uploads) == before
+
+
 def test_what_the_globs_do_not_take_stays(stack):
     stack.toml += 'include = ["*.txt"]\n'
     stack.uploads.chmod(0o755)
