@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import PurePosixPath
@@ -90,19 +91,22 @@ def catalog(
         folders.setdefault(f"{PurePosixPath(item.key).parent}/", []).append(item)
     complete = [name for name, items in folders.items() if any(_is_manifest(item) for item in items)]
 
-    def look(folder: str) -> Entry:
+    def look(folder: str) -> Entry | None:
         try:
             content = b"".join(storage.read(f"{folder}{NAME}"))
             manifest = Manifest.from_json(content, f"{folder}{NAME}")
-        except (Damaged, KeyError) as error:
+        except Damaged as error:
             return Entry(folder, None, str(error), tuple(folders[folder]))
+        except KeyError:
+            return None  # removed since it was listed
         looked = None
         if any(item.key == f"{folder}{VERIFIED}" for item in folders[folder]):
-            looked = Verified.from_json(b"".join(storage.read(f"{folder}{VERIFIED}")))
+            with suppress(KeyError):
+                looked = Verified.from_json(b"".join(storage.read(f"{folder}{VERIFIED}")))
         return Entry(folder, manifest, None, tuple(folders[folder]), looked)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = tuple(pool.map(look, complete))
+        found = [entry for entry in pool.map(look, complete) if entry is not None]
     ours = (
         entry
         for entry in found

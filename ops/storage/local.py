@@ -55,12 +55,12 @@ class LocalStorage:
 
     def items(self, prefix: str) -> Iterator[Item]:
         with self._told(f"list {prefix}"):
-            found = [
-                (path.relative_to(self._folder).as_posix(), path.stat().st_size)
-                for path in self._files(prefix)
-                if not path.name.startswith(_UNFINISHED)
-            ]
-        yield from (Item(key, size) for key, size in sorted(found))
+            found = []
+            for path in self._files(prefix):
+                if not path.name.startswith(_UNFINISHED):
+                    with suppress(FileNotFoundError):  # removed since it was listed
+                        found.append(Item(path.relative_to(self._folder).as_posix(), path.stat().st_size))
+        yield from sorted(found, key=lambda item: item.key)
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:

@@ -5,7 +5,17 @@ import json
 import pytest
 
 from ops.archive.catalog import catalog
-from ops.archive.manifest import Damaged, Manifest, Part, Saved, folder_of, manifest_key
+from ops.archive.manifest import (
+    NAME,
+    VERIFIED,
+    Damaged,
+    Manifest,
+    Part,
+    Saved,
+    Verified,
+    folder_of,
+    manifest_key,
+)
 from ops.storage.base import Stored
 from ops.storage.local import LocalStorage
 
@@ -134,3 +144,30 @@ class TestCatalog:
         (entry,) = self.found(storage).entries
         assert (entry.id, entry.manifest) == ("1", None)
         assert "p/1/manifest.json cannot be read" in entry.damage
+
+    @pytest.mark.parametrize(("gone", "left"), [(NAME, []), (VERIFIED, ["1"])])
+    def test_what_is_removed_while_it_is_read_is_no_damage(self, storage, monkeypatch, gone, left):
+        self.put(storage, "1")
+        storage.put(f"p/1/{VERIFIED}", Verified("2026-01-01T00:00:00Z", 1, None).to_json())
+        read = storage.read
+
+        def pruned(key):
+            if key.endswith(gone):
+                storage.delete([key])
+            return read(key)
+
+        monkeypatch.setattr(storage, "read", pruned)
+        found = self.found(storage)
+        assert [(entry.id, entry.fault) for entry in found.entries] == [(name, None) for name in left]
+
+    def test_a_file_that_goes_while_a_folder_is_listed_is_not_in_it(self, storage, monkeypatch):
+        self.put(storage, "1")
+        files = storage._files
+
+        def pruned(prefix):
+            for path in files(prefix):
+                path.unlink()
+                yield path
+
+        monkeypatch.setattr(storage, "_files", pruned)
+        assert list(storage.items("p")) == []
