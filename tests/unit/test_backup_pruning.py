@@ -243,6 +243,8 @@ class TestStatus:
             ([entry(0.5), entry(0.1, fault="a flipped bit")], 1, "WARNING"),
             ([entry(0.5, fault="a flipped bit")], 2, "CRITICAL - there is no good backup"),
             ([entry(0.1, partial=True)], 2, "CRITICAL"),
+            ([entry(3), entry(-400)], 2, "CRITICAL - newest good backup 20260301T120000 is 3.0 d old"),
+            ([entry(-0.001)], 0, "is 0 s old"),
         ],
     )
     def test_the_newest_good_one_counts(self, entries, code, said):
