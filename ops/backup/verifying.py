@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ops.archive.catalog import Entry
+from ops.archive.catalog import Entry, linked
 from ops.archive.manifest import VERIFIED, Damaged, Manifest, Part, Verified
 from ops.archive.reading import check_part
 from ops.backup.listing import backups, chosen_backup, restored
@@ -34,6 +34,7 @@ def verify_all(
 ) -> tuple[Looked, ...]:
     """Look at a backup (`latest` is the newest whole one), or at all, and return what was found, the oldest first.
 
+    An increment that is good itself is told broken where what it builds on is not, and that is not written down.
     `prove` is what levels 2 and 3 do. Raises UsageError for an id that there is not, StorageFailed, and what `prove`
     raises but for Damaged.
     """
@@ -52,7 +53,13 @@ def verify_all(
                 check_part(storage, part)
 
     how = proving if prove is not None else None
-    return tuple(Looked(entry.id, verify(storage, entry, level, prove=how)) for entry in chosen)
+    seen = {entry.folder: verify(storage, entry, level, prove=how) for entry in chosen}
+    known = linked(replace(entry, verified=seen.get(entry.folder, entry.verified)) for entry in entries)
+    return tuple(
+        Looked(entry.id, replace(seen[entry.folder], fault=entry.fault))
+        for entry in known
+        if entry.folder in seen
+    )
 
 
 def ids_to_verify(settings: Settings, wanted: str | None) -> tuple[str, ...]:

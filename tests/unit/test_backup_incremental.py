@@ -146,6 +146,20 @@ class TestRefused:
         assert faults[0] is None
         assert "missing" in faults[1]
         assert faults[2] == f"it builds on {taken.manifest.id}, which is damaged"
+        assert [one.verified.fault for one in shop.backup.verify()] == faults
+
+    def test_damage_that_is_found_now_breaks_what_builds_on_it(self, stack):
+        shop = stack.environment()
+        shop.backup.full()
+        taken = shop.backup.incremental().manifest
+        last = shop.backup.incremental().manifest.id
+        file = stack.folder / ".ops/backups" / taken.datastores["uploads"].parts[1].objects[0].key
+        file.write_bytes(bytes(file.stat().st_size))
+        first, second, third = (one.verified.fault for one in shop.backup.verify())
+        assert first is None
+        assert "another SHA-256" in second
+        assert third == f"it builds on {taken.id}, which is damaged"
+        assert shop.backup.verify(last)[0].verified.fault == third
 
     def test_when_no_datastore_wants_them(self, stack):
         stack.toml = stack.toml.replace("increments = true\n", "")
