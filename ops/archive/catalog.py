@@ -95,6 +95,8 @@ def catalog(
         try:
             content = b"".join(storage.read(f"{folder}{NAME}"))
             manifest = Manifest.from_json(content, f"{folder}{NAME}")
+            if manifest.id != PurePosixPath(folder).name:
+                raise Damaged(f"{folder}{NAME} is the manifest of another backup, {manifest.id}")
         except Damaged as error:
             return Entry(folder, None, str(error), tuple(folders[folder]))
         except KeyError:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from ops.errors import OpsError
@@ -119,7 +120,9 @@ class Manifest:
                 raise Damaged(f"{key} is not what was written: its own SHA-256 does not match")
             data.pop("format")
             stores = {name: _saved(saved) for name, saved in data.pop("datastores").items()}
-            return Manifest(**data, datastores=stores)
+            manifest = Manifest(**data, datastores=stores)
+            _check(manifest)
+            return manifest
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"{key} cannot be read: {type(error).__name__}: {error}") from error
 
@@ -153,6 +156,18 @@ def folder_of(prefix: str, backup: str) -> str:
 def manifest_key(prefix: str, backup: str) -> str:
     """Return the key of a backup's manifest."""
     return f"{folder_of(prefix, backup)}{NAME}"
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for what no backup says: one such manifest must not end what goes through all of them."""
+    if manifest.kind not in ("full", "incremental"):
+        raise ValueError(f"it is of a kind that there is not: {manifest.kind!r}")
+    for at in (manifest.started_at, manifest.finished_at):
+        if datetime.fromisoformat(at).tzinfo is None:
+            raise ValueError(f"{at} does not say of which zone it is")
+    for name, saved in manifest.datastores.items():
+        if any(not part.objects for part in saved.parts):
+            raise ValueError(f"a part of {name} is in no object")
 
 
 def _saved(data: dict[str, Any]) -> Saved:

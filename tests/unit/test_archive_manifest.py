@@ -1,6 +1,7 @@
 """Manifests as bytes, and the catalog of what a storage holds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -76,6 +77,21 @@ def test_what_is_no_manifest_is_damaged(content):
         Manifest.from_json(content, "key")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "weird"},
+        {"started_at": "yesterday"},
+        {"finished_at": "2026-01-01T00:00:09"},
+        {"finished_at": None},
+        {"datastores": {"db": replace(SAVED, parts=(replace(DUMP, objects=()),))}},
+    ],
+)
+def test_a_manifest_that_no_backup_writes_is_damaged_whatever_its_hash_says(changes):
+    with pytest.raises(Damaged, match="key cannot be read"):
+        Manifest.from_json(manifest(**changes).to_json(), "key")
+
+
 def test_a_manifest_of_a_later_format_is_not_guessed_at():
     with pytest.raises(Damaged, match="format 2") as failure:
         Manifest.from_json(changed(manifest().to_json(), lambda data: data.update(format=2)), "key")
@@ -144,6 +160,12 @@ class TestCatalog:
         (entry,) = self.found(storage).entries
         assert (entry.id, entry.manifest) == ("1", None)
         assert "p/1/manifest.json cannot be read" in entry.damage
+
+    def test_a_manifest_that_was_copied_to_another_backup_is_damage(self, storage):
+        self.put(storage, "1")
+        storage.put(manifest_key("p", "2"), b"".join(storage.read(manifest_key("p", "1"))))
+        faults = [entry.fault for entry in self.found(storage).entries]
+        assert faults == [None, "p/2/manifest.json is the manifest of another backup, 1"]
 
     @pytest.mark.parametrize(("gone", "left"), [(NAME, []), (VERIFIED, ["1"])])
     def test_what_is_removed_while_it_is_read_is_no_damage(self, storage, monkeypatch, gone, left):
