@@ -176,10 +176,9 @@ class Files:
         )
         # tar goes to 4, its list of members through 3 to be counted, the statuses to 7, what it says through 6: of what is
         # listed and went, it is no failure, and of what cannot be read it is one. tar's status 1 is no failure: the
-        # archive is whole, and something in it changed while it was read.
-        unread = (
-            "{ print } /: Warning: Cannot / && !/No such file or directory$/ { bad = 1 } END { exit bad }"
-        )
+        # archive is whole, and something in it changed while it was read. Each line goes out by itself, or the number of
+        # members would stand in the middle of one.
+        unread = "{ print; fflush() } /: Warning: Cannot / && !/No such file or directory$/ { bad = 1 } END { exit bad }"
         return (
             f"export LC_ALL=C; exec 4>&1; _ops_t=$( {{ {{ {{ {{ {listing} || echo listing >&7; }} | "
             f"{tar} 5>&3 >&4 2>&6; echo $? >&7; }} 3>&1 | printf '{_MEMBERS}%s\\n' \"$(wc -l)\" >&2; }} 6>&1 | "
