@@ -39,7 +39,9 @@ from ops.storage.opening import open_storage, prefix_now
 
 __all__ = ["BackupPlan", "PlannedStream", "Taken", "back_up", "plan_backup"]
 
-TELLING = 1 << 22  # bytes of what a dump says beside its data: the counts of some ten thousand tables
+TELLING = (
+    1 << 22
+)  # bytes of what a dump's tools say, beside what is for us: warnings of some ten thousand files
 
 
 @dataclass(frozen=True)
@@ -285,14 +287,10 @@ def _stream(run: Run, storage: Storage, host: Host, key: str, stream: Stream) ->
     backup = run.settings.config.backup
     run.reporter.step(host.name, stream.command.shown)
     run.log.write(f"$ {stream.command.shown}", host.name)
-    told = bytearray()
-
-    def hear(data: bytes) -> None:
-        told.extend(data[: TELLING - len(told)])
-
+    told = _Told()
     begun = time.monotonic()
     # The command's end is heard before the upload's: a dump that fails behind its last byte is never published.
-    with storage.upload(key) as upload, host.stream_out(stream.command, hear) as chunks:
+    with storage.upload(key) as upload, host.stream_out(stream.command, told.hear) as chunks:
         sent = send(
             metered(chunks, run.reporter, host.name),
             upload,
@@ -311,7 +309,28 @@ def _stream(run: Run, storage: Storage, host: Host, key: str, stream: Stream) ->
         "zstd" if packed in ("server", "operator") else "engine" if packed == "engine" else "none",
         bool(backup.recipients),
     )
-    return part, told.decode(errors="replace")
+    return part, told.text
+
+
+class _Told:
+    """What a command says beside its data: each line that is for us, and of the others what fits into TELLING."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._rest, self._room = b"", TELLING
+
+    def hear(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[:TELLING]
+        for line in lines:
+            ours = line.startswith(b"ops-")
+            if ours or len(line) < self._room:
+                self._lines.append(line)
+                self._room -= 0 if ours else len(line) + 1
+
+    @property
+    def text(self) -> str:
+        return b"\n".join((*self._lines, self._rest)).decode(errors="replace")
 
 
 def _packing(settings: Settings) -> Packing:

@@ -6,6 +6,7 @@ import re
 import pytest
 from backed import Stack
 
+from ops.backup import backing_up
 from ops.errors import ConfigError, FailedUnchanged, OpsError
 from ops.storage.base import StorageFailed
 from ops.storage.local import LocalStorage
@@ -206,6 +207,23 @@ def test_a_file_that_goes_behind_the_list_is_a_warning(stack, tmp_path, monkeypa
     assert "./goes" in " ".join(taken.manifest.datastores["uploads"].warnings)
     shop.restore(taken.manifest.id, safety=False)
     assert sorted(path.name for path in stack.uploads.iterdir()) == ["a.txt", "it's ü"]
+
+
+def test_what_tar_says_too_much_leaves_what_the_next_increment_needs(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(backing_up, "TELLING", 2000)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "tar").write_text(
+        '#!/bin/sh\nseq -f "tar: %g: file changed as we read it" 1000 >&2\nexec /bin/tar "$@"\n'
+    )
+    (tools / "tar").chmod(0o755)
+    shop = stack.environment()
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        saved = shop.backup.full().manifest.datastores["uploads"]
+    assert saved.counts == {"files": {"members": 4}}
+    assert 0 < len(saved.warnings) < 100
+    shop.backup.incremental()
 
 
 def test_rules_let_go_of_a_chain_as_a_whole(stack):
