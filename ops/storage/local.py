@@ -123,7 +123,7 @@ class LocalStorage:
 
     def _files(self, prefix: str) -> Iterator[Path]:
         below = self._path(prefix.rpartition("/")[0])
-        for parent, _, names in os.walk(below):
+        for parent, _, names in os.walk(below, onerror=_unless_gone):
             for name in names:
                 path = Path(parent) / name
                 if path.relative_to(self._folder).as_posix().startswith(prefix):
@@ -189,6 +189,12 @@ class _File:
                 left_behind="nothing: what was written of it is removed",
                 next_step="make room there, or give it another place: [backup.local] path in ops.toml",
             ) from error
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be read is not an empty one."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _force(folder: Path) -> None:

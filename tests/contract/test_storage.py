@@ -184,6 +184,12 @@ class TestLocal:
         storage.delete(["shop/a/x"])
         assert list((tmp_path / "backups").iterdir()) == []
 
+    def test_a_folder_that_cannot_be_read_is_not_an_empty_one(self, tmp_path: Path) -> None:
+        """Nobody is told that there are no backups where they are not seen."""
+        (tmp_path / "backups").write_text("no folder")
+        with pytest.raises(StorageFailed, match="cannot list"):
+            list(LocalStorage(tmp_path / "backups").items("shop/"))
+
     def test_a_full_disk_is_told_with_the_way_on(self, tmp_path: Path) -> None:
         """As /dev/full answers."""
         (tmp_path / "shop").symlink_to("/proc/version")
