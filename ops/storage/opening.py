@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.config import Settings
+from ops.errors import ConfigError
 from ops.storage.base import Storage, Wishes
 
 __all__ = ["listed_below", "open_storage", "prefix_now", "wishes_of", "written_by"]
@@ -26,7 +27,11 @@ def open_storage(settings: Settings, check: Callable[[], object] = lambda: None)
     if backup.s3 is None:
         from ops.storage.local import LocalStorage
 
-        return LocalStorage((settings.folder / Path(backup.local.path).expanduser()).absolute())
+        try:
+            path = Path(backup.local.path).expanduser()
+        except RuntimeError as error:  # there is no such user
+            raise ConfigError(f"[backup.local] path = {backup.local.path!r}: {error}") from None
+        return LocalStorage((settings.folder / path).absolute())
     from ops.storage.s3 import S3Storage
 
     s3 = backup.s3
