@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ops.archive.manifest import Manifest
 from ops.archive.reading import Identity
 from ops.config import Settings
-from ops.errors import NeedsPerson, RolledBack
+from ops.errors import Locked, NeedsPerson, OpsError, RolledBack, Unreachable
 from ops.hosts import Host
 from ops.outcomes import Outcome, Target
 from ops.restore.filling import beside, check_all
@@ -116,6 +116,15 @@ def _save(run: Run, places: Mapping[str, Place], safety: Safety | None) -> str |
         return None
     enter(run, Phase.BACKUP)
     run.reporter.step(run.state_host, f"safety backup of {', '.join(there)}")
-    kept = safety(there)
+    try:
+        kept = safety(there)
+    except (Locked, Unreachable):
+        raise
+    except OpsError as error:
+        error.message = f"the safety backup failed: {error.message}"
+        error.next_step = (
+            error.next_step or "--no-safety restores without one: what is live is kept all the same"
+        )
+        raise
     run.log.write(f"safety backup {kept}")
     return kept

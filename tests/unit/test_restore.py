@@ -257,8 +257,9 @@ class TestSafety:
         damaged = tree(stack.uploads)
         broken = Command("echo broken >&2; exit 1")
         monkeypatch.setattr(Files, "streams", lambda *arguments: (Stream("files", broken, "tar", "none"),))
-        with pytest.raises(OpsError, match="broken"):
+        with pytest.raises(OpsError, match=r"the safety backup failed: .*broken") as failure:
             shop.restore("latest")
+        assert "--no-safety" in failure.value.next_step
         assert tree(stack.uploads) == damaged
         assert beside(stack) == []
         assert stack.journal[-1].event == "failed"
