@@ -204,9 +204,9 @@ def _looked_after(run: Run, storage: Storage, *, expire: bool) -> tuple[str, ...
     if entry is None:
         raise Damaged(f"the new backup {run.run_id} is not in {storage.shown}, which took it")
     seen = verify(storage, entry, backup.verify, run.interruption.cancellation.check)
-    if seen.fault is not None:
+    if seen is None or seen.fault is not None:
         raise Damaged(
-            f"the new backup {run.run_id} is damaged already: {seen.fault}",
+            f"the new backup {run.run_id} is damaged already: {seen.fault if seen else 'it is gone'}",
             left_behind=f"that backup in {storage.shown}; no old one was removed",
         )
     if not expire or not backup.keep.any:

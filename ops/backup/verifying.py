@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ops.archive.catalog import Entry, linked
-from ops.archive.manifest import VERIFIED, Damaged, Manifest, Part, Verified
+from ops.archive.manifest import NAME, VERIFIED, Damaged, Manifest, Part, Verified
 from ops.archive.reading import check_part
 from ops.backup.listing import backups, chosen_backup, restored
 from ops.config import Settings
@@ -53,7 +53,8 @@ def verify_all(
                 check_part(storage, part)
 
     how = proving if prove is not None else None
-    seen = {entry.folder: verify(storage, entry, level, prove=how) for entry in chosen}
+    found = {entry.folder: verify(storage, entry, level, prove=how) for entry in chosen}
+    seen = {folder: verified for folder, verified in found.items() if verified is not None}
     known = linked(replace(entry, verified=seen.get(entry.folder, entry.verified)) for entry in entries)
     return tuple(
         Looked(entry.id, replace(seen[entry.folder], fault=entry.fault))
@@ -73,8 +74,8 @@ def verify(
     level: int,
     check: Callable[[], object] = lambda: None,
     prove: Callable[[Manifest], object] | None = None,
-) -> Verified:
-    """Look at a backup at a level, write down beside it what was found, and return that.
+) -> Verified | None:
+    """Look at a backup at a level, write down beside it what was found, and return that; None where it was removed meanwhile.
 
     Level 0: its manifest can be read, and all objects are there in their size. Level 1: all are read and hashed as well.
     Levels 2 and 3 are what `prove` does, which reads and hashes as it goes. `check` is called all along and may raise.
@@ -91,6 +92,8 @@ def verify(
                     check_part(storage, part, check)
         except Damaged as error:
             fault = str(error)
+    if fault is not None and not any(storage.items(f"{entry.folder}{NAME}")):
+        return None
     known = entry.verified
     if fault is None and known is not None and known.level > level:
         return known

@@ -77,6 +77,21 @@ class TestVerify:
         file.write_text(file.read_text().replace('"members": 4', '"members": 5'))
         assert "does not match" in shop.backup.verify()[0].verified.fault
 
+    def test_one_that_is_removed_meanwhile_is_no_damage(self, stack, monkeypatch):
+        shop = stack.environment()
+        old, new = (shop.backup.full() for _ in range(2))
+        read = LocalStorage.read
+
+        def pruned(storage, key):
+            if key.endswith(".tar.zst") and old.manifest.id in key:
+                storage.delete([item.key for item in storage.items(f"shop/production/{old.manifest.id}/")])
+            return read(storage, key)
+
+        monkeypatch.setattr(LocalStorage, "read", pruned)
+        found = shop.backup.verify()
+        assert [(one.id, one.verified.fault) for one in found] == [(new.manifest.id, None)]
+        assert all(new.manifest.id in key for key in stack.stored)
+
     def test_one_is_looked_at_by_its_id(self, stack):
         shop = stack.environment()
         ids = [shop.backup.full().manifest.id for _ in range(2)]
