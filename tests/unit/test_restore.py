@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pyrage
 import pytest
@@ -16,6 +18,7 @@ from ops.environments import environment
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
 from ops.restore import filling, restoring, swapping
 from ops.storage.base import StorageFailed
+from ops.tasks.backups_showing import undone_text
 
 pytestmark = pytest.mark.parity("B13")
 
@@ -426,6 +429,19 @@ class TestSwapping:
         if (stack.root / "restored.json").exists() and tree(stack.uploads) != before:
             shop.undo_restore()
         assert tree(stack.uploads) == before
+
+    def test_one_that_died_before_it_wrote_anything_down_is_told_from_one_that_was_undone(self, stack, shop):
+        before = tree(stack.uploads)
+        died = "import os, signal; from ops.restore import restoring; "
+        died += "restoring._save = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL); "
+        died += "from ops.environments import environment; import sys; "
+        died += "environment('production', stack=sys.argv[1]).restore('latest')"
+        subprocess.run([sys.executable, "-c", died, str(stack.folder)], check=False)
+        outcome = shop.undo_restore(wait=30)
+        assert undone_text(outcome) == "Nothing was undone: the restore that died had changed nothing."
+        assert tree(stack.uploads) == before
+        shop.restore("latest")
+        assert undone_text(shop.undo_restore()) == "Undone: uploads as before the restore."
 
     def test_one_that_dies_before_it_leaves_the_one_before_to_be_undone(self, stack, shop, monkeypatch):
         shop.restore("latest")
