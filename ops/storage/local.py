@@ -143,7 +143,10 @@ class LocalStorage:
 class _File:
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in made:  # or a power cut takes them, with all that is in them
+            _force(folder.parent)
         self._draft = path.with_name(f"{_UNFINISHED}{secrets.token_hex(4)}-{path.name}")
         # What a dump holds is as secret as the database.
         self._file = os.fdopen(os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", PIECE)
@@ -198,7 +201,7 @@ def _unless_gone(error: OSError) -> None:
 
 
 def _force(folder: Path) -> None:
-    """Have a rename on the disk before anything counts on it."""
+    """Have what was made or renamed in a folder on the disk before anything counts on it."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
