@@ -334,11 +334,6 @@ class Files:
         return Command(script, changes="files", timeout=600, title=title)
 
 
-def _alone(live: str) -> str:
-    """Return shell that waits for a swap that is still at work, as of a run whose connection broke."""
-    return f"exec 6<{quote(live)} && flock -x -w 120 6 || {{ echo 'another swap is at work here' >&2; exit 1; }}; "
-
-
 def _back(live: str, new: str, old: str) -> str:
     """Return shell that undoes a swap from wherever it stands, and may itself be cut off and run again."""
     part, half = quote(f"{old}.part"), quote(f"{old}.half")
