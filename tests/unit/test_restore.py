@@ -127,6 +127,17 @@ def test_what_the_globs_do_not_take_stays(stack):
     assert stack.uploads.stat().st_mode & 0o777 == 0o755
 
 
+def test_what_was_not_counted_is_restored_with_a_warning(stack, monkeypatch):
+    shop = stack.environment()
+    with monkeypatch.context() as patched:
+        patched.setattr(Files, "counts_of", lambda *arguments: {})
+        shop.backup.full()
+    (warning,) = shop.restore("latest", safety=False).outcome.warnings
+    assert warning.startswith("uploads: nothing of it was counted")
+    shop.backup.full()
+    assert shop.restore("latest", safety=False).outcome.warnings == ()
+
+
 def test_an_undo_brings_back_what_was_live(stack):
     shop = stack.environment()
     shop.backup.full()
