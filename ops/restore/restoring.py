@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ops.archive.manifest import Manifest
-from ops.archive.reading import Identity
+from ops.archive.reading import Identity, check_identities
 from ops.config import Settings
 from ops.errors import Locked, NeedsPerson, OpsError, RolledBack, Unreachable
 from ops.hosts import Host
@@ -73,6 +73,7 @@ def restore(
         ending(run),
     ):
         enter(run, Phase.CHECK)
+        check_identities(storage, manifest, identities)
         places = places_of(settings, run.reach, manifest, only, tag_of(run.run_id))
         check_all(run, storage, places)
         enter(run, Phase.LOCK)

@@ -81,6 +81,7 @@ def test_an_encrypted_backup_needs_its_identity(stack, tmp_path):
         assert said in failure.value.next_step
         assert tree(stack.uploads) == damaged
         assert beside(stack) == []
+        assert len(shop.backup.list().entries) == 1  # refused before a safety backup
     shop.restore("latest", identity=str(tmp_path / "key"))
     assert tree(stack.uploads) == before
 
