@@ -27,6 +27,7 @@ __all__ = [
 
 FORMAT = 1
 NAME, VERIFIED = "manifest.json", "verified.json"
+SKEW = 300  # seconds by which the clocks of two machines may differ
 
 
 class Damaged(OpsError):
@@ -99,6 +100,10 @@ class Manifest:
     def stored(self) -> int:
         """Bytes in the storage, without the manifest."""
         return sum(saved.stored for saved in self.datastores.values())
+
+    def is_ahead_of(self, now: datetime) -> bool:
+        """Return whether it is from the future: a clock was wrong, and it is not the newest, whatever its id says."""
+        return (datetime.fromisoformat(self.started_at) - now).total_seconds() > SKEW
 
     def to_json(self) -> bytes:
         """Return the bytes that are stored: the fields, their format, and the SHA-256 over both."""

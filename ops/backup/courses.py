@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ops.archive.catalog import Catalog
@@ -49,7 +50,7 @@ def check_wanted(settings: Settings, stores: Mapping[str, Datastore]) -> None:
 
 def chain_for(settings: Settings, storage: Storage) -> Chain:
     """Return the chain that an increment is to follow; raises FailedUnchanged where there is none that it may."""
-    chain, why = chain_to_extend(backups(settings, storage).entries)
+    chain, why = chain_to_extend(backups(settings, storage).entries, datetime.now(UTC))
     if why is not None:
         raise FailedUnchanged(f"no increment can be taken: {why}", next_step=_FULL.format(settings.options))
     return chain
@@ -88,7 +89,7 @@ def alarms(settings: Settings, hosts: Mapping[str, Host], found: Catalog) -> tup
         for name, store in configured(settings, layout_of(settings)).items()
         if increments_of(store)
     }
-    chain, why = chain_to_extend(found.entries)
+    chain, why = chain_to_extend(found.entries, datetime.now(UTC))
     if why is not None:
         return (why,)
     looked = look(stores, hosts)

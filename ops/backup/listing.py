@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from ops.archive.catalog import Catalog, Entry, catalog
 from ops.archive.chains import chains
@@ -28,19 +29,20 @@ def backups(settings: Settings, storage: Storage | None = None) -> Catalog:
 
 
 def chosen_backup(settings: Settings, wanted: str) -> Manifest:
-    """Return what a backup restores, by its id, or the newest whole one for `latest`: neither a safety backup nor one of some datastores.
+    """Return what a backup restores, by its id, or the newest whole one for `latest`: neither a safety backup, nor one of some datastores or from the future.
 
     Raises UsageError where there is none such, Damaged where its manifest or an object of it is not what was written.
     """
     entries = backups(settings).entries
     list_them = f"inv backup.list {settings.options}"
     if wanted == "latest":
+        now = datetime.now(UTC)
         whole = [
             entry.manifest
             for entry in entries
             if entry.manifest is not None
             and entry.fault is None
-            and not (entry.manifest.partial or entry.manifest.safety)
+            and not (entry.manifest.partial or entry.manifest.safety or entry.manifest.is_ahead_of(now))
         ]
         if not whole:
             raise UsageError(

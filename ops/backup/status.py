@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ops.archive.catalog import Catalog
-from ops.archive.manifest import Manifest
 
 __all__ = ["BackupStatus", "backup_status"]
-
-SKEW = 300  # seconds by which the clocks of two machines may differ
 
 
 @dataclass(frozen=True)
@@ -41,16 +38,12 @@ def backup_status(found: Catalog, rpo: float, now: datetime, alarms: tuple[str, 
         if entry.manifest is not None
         and entry.fault is None
         and not (entry.manifest.partial or entry.manifest.safety)
-        and _age(entry.manifest, now) >= -SKEW
+        and not entry.manifest.is_ahead_of(now)
     ]
     damaged = tuple(entry.id for entry in found.entries if entry.fault is not None)
     if not good:
         return BackupStatus(2, None, None, rpo, damaged, alarms)
     newest = good[-1]
-    age = max(0.0, _age(newest, now))
+    age = max(0.0, (now - datetime.fromisoformat(newest.started_at)).total_seconds())
     code = 2 if age > rpo or alarms else 1 if damaged else 0
     return BackupStatus(code, newest.id, age, rpo, damaged, alarms)
-
-
-def _age(manifest: Manifest, now: datetime) -> float:
-    return (now - datetime.fromisoformat(manifest.started_at)).total_seconds()

@@ -6,6 +6,7 @@ import re
 import pytest
 from backed import Stack
 
+from ops.archive.manifest import Manifest
 from ops.backup import backing_up
 from ops.errors import ConfigError, FailedUnchanged, OpsError
 from ops.storage.base import StorageFailed
@@ -161,6 +162,24 @@ class TestRefused:
         assert "another SHA-256" in second
         assert third == f"it builds on {taken.id}, which is damaged"
         assert shop.backup.verify(last)[0].verified.fault == third
+
+    def test_a_backup_from_the_future_is_neither_the_latest_nor_built_on(self, stack, monkeypatch):
+        shop = stack.environment()
+        with monkeypatch.context() as patched:  # a clock that was wrong once
+            patched.setattr("ops.runs.watching.new_run_id", lambda: "20990101T000000Z-0001")
+            then = "2099-01-01T00:00:00Z"
+            patched.setattr(
+                backing_up,
+                "Manifest",
+                lambda **fields: Manifest(**{**fields, "started_at": then, "finished_at": then}),
+            )
+            ahead = shop.backup.full().manifest
+        assert (ahead.id, ahead.started_at) == ("20990101T000000Z-0001", then)
+        full = shop.backup.full().manifest.id
+        taken = shop.backup.incremental().manifest
+        assert taken.chain == full
+        assert shop.restore("latest", safety=False).backup == taken.id
+        assert shop.backup.status().alarms == ()
 
     def test_when_no_datastore_wants_them(self, stack):
         stack.toml = stack.toml.replace("increments = true\n", "")
