@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import PurePosixPath
@@ -74,34 +75,51 @@ class Catalog:
     leftovers: tuple[Item, ...]
 
 
-def catalog(storage: Storage, prefix: str, stack: str, environment: str) -> Catalog:
-    """Return what stands below `prefix`; manifests of other stacks and environments are passed over."""
+def catalog(
+    storage: Storage,
+    prefix: str,
+    stack: str,
+    environment: str,
+    owns: Callable[[str], bool] = lambda key: True,
+) -> Catalog:
+    """Return what stands below `prefix`; manifests of other stacks and environments are passed over.
+
+    Of what does not say whose it is, that alone counts whose key is one of theirs, as `owns` tells.
+    """
     folders: dict[str, list[Item]] = {}
     for item in storage.items(prefix):
         folders.setdefault(f"{PurePosixPath(item.key).parent}/", []).append(item)
     complete = [name for name, items in folders.items() if any(_is_manifest(item) for item in items)]
 
-    def look(folder: str) -> Entry:
+    def look(folder: str) -> Entry | None:
         try:
             content = b"".join(storage.read(f"{folder}{NAME}"))
             manifest = Manifest.from_json(content, f"{folder}{NAME}")
-        except (Damaged, KeyError) as error:
+            if manifest.id != PurePosixPath(folder).name:
+                raise Damaged(f"{folder}{NAME} is the manifest of another backup, {manifest.id}")
+        except Damaged as error:
             return Entry(folder, None, str(error), tuple(folders[folder]))
+        except KeyError:
+            return None  # removed since it was listed
         looked = None
         if any(item.key == f"{folder}{VERIFIED}" for item in folders[folder]):
-            looked = Verified.from_json(b"".join(storage.read(f"{folder}{VERIFIED}")))
+            with suppress(KeyError):
+                looked = Verified.from_json(b"".join(storage.read(f"{folder}{VERIFIED}")))
         return Entry(folder, manifest, None, tuple(folders[folder]), looked)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = tuple(pool.map(look, complete))
+        found = [entry for entry in pool.map(look, complete) if entry is not None]
     ours = (
         entry
         for entry in found
-        if entry.manifest is None
-        or (entry.manifest.stack, entry.manifest.environment) == (stack, environment)
+        if (
+            owns(f"{entry.folder}{NAME}")
+            if entry.manifest is None
+            else (entry.manifest.stack, entry.manifest.environment) == (stack, environment)
+        )
     )
-    rest = (items for name, items in folders.items() if name not in complete)
-    return Catalog(linked(sorted(ours, key=_age)), tuple(chain.from_iterable(rest)))
+    rest = chain.from_iterable(items for name, items in folders.items() if name not in complete)
+    return Catalog(linked(sorted(ours, key=_age)), tuple(item for item in rest if owns(item.key)))
 
 
 def linked(entries: Iterable[Entry]) -> tuple[Entry, ...]:

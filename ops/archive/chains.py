@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from ops.archive.catalog import Entry
 from ops.archive.manifest import Manifest
@@ -21,13 +22,13 @@ def chains(entries: Iterable[Entry]) -> tuple[Chain, ...]:
     return tuple(tuple(members) for members in found.values())
 
 
-def chain_to_extend(entries: Iterable[Entry]) -> tuple[Chain, str | None]:
+def chain_to_extend(entries: Iterable[Entry], now: datetime) -> tuple[Chain, str | None]:
     """Return the newest chain that increments may follow, empty where there is none; and why none may, None where one may.
 
-    A full backup of some datastores only begins no chain.
+    A full backup of some datastores only begins no chain, and one from the future is not the newest.
     """
     entries = tuple(entries)
-    whole = [found for found in chains(entries) if not found[0].partial]
+    whole = [found for found in chains(entries) if not (found[0].partial or found[0].is_ahead_of(now))]
     if not whole:
         return (), "there is no good full backup of all datastores to build on"
     newest = whole[-1]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from ops.errors import OpsError
@@ -26,6 +27,7 @@ __all__ = [
 
 FORMAT = 1
 NAME, VERIFIED = "manifest.json", "verified.json"
+SKEW = 300  # seconds by which the clocks of two machines may differ
 
 
 class Damaged(OpsError):
@@ -99,6 +101,10 @@ class Manifest:
         """Bytes in the storage, without the manifest."""
         return sum(saved.stored for saved in self.datastores.values())
 
+    def is_ahead_of(self, now: datetime) -> bool:
+        """Return whether it is from the future: a clock was wrong, and it is not the newest, whatever its id says."""
+        return (datetime.fromisoformat(self.started_at) - now).total_seconds() > SKEW
+
     def to_json(self) -> bytes:
         """Return the bytes that are stored: the fields, their format, and the SHA-256 over both."""
         data = {"format": FORMAT, **asdict(self)}
@@ -119,7 +125,9 @@ class Manifest:
                 raise Damaged(f"{key} is not what was written: its own SHA-256 does not match")
             data.pop("format")
             stores = {name: _saved(saved) for name, saved in data.pop("datastores").items()}
-            return Manifest(**data, datastores=stores)
+            manifest = Manifest(**data, datastores=stores)
+            _check(manifest)
+            return manifest
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"{key} cannot be read: {type(error).__name__}: {error}") from error
 
@@ -153,6 +161,18 @@ def folder_of(prefix: str, backup: str) -> str:
 def manifest_key(prefix: str, backup: str) -> str:
     """Return the key of a backup's manifest."""
     return f"{folder_of(prefix, backup)}{NAME}"
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for what no backup says: one such manifest must not end what goes through all of them."""
+    if manifest.kind not in ("full", "incremental"):
+        raise ValueError(f"it is of a kind that there is not: {manifest.kind!r}")
+    for at in (manifest.started_at, manifest.finished_at):
+        if datetime.fromisoformat(at).tzinfo is None:
+            raise ValueError(f"{at} does not say of which zone it is")
+    for name, saved in manifest.datastores.items():
+        if any(not part.objects for part in saved.parts):
+            raise ValueError(f"a part of {name} is in no object")
 
 
 def _saved(data: dict[str, Any]) -> Saved:

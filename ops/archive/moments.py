@@ -40,7 +40,10 @@ def parsed_moment(text: str) -> datetime:
             f"--at {text} does not say of which zone it is",
             next_step=f"add Z for UTC, or the offset: {text}Z, {text}+02:00",
         )
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"--at {text} is no time in UTC") from None
 
 
 def written(moment: datetime) -> str:

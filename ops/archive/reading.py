@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from ops.archive.manifest import Damaged, Part
+from ops.archive.manifest import Damaged, Manifest, Part
 from ops.archive.streaming import Source
 from ops.errors import ConfigError, UsageError
 from ops.storage.base import Storage
 
-__all__ = ["Identity", "check_part", "identities_in", "opened", "unpacked"]
+__all__ = ["Identity", "check_identities", "check_part", "identities_in", "opened", "unpacked"]
 
 Identity = object  # of age; pyrage has a class for each kind
 _AHEAD = 32  # pieces of 64 KiB that decryption may be ahead of who reads
@@ -40,6 +41,21 @@ def identities_in(path: str) -> tuple[Identity, ...]:
         raise ConfigError(f"{path} holds no private key of age: {error}") from None
 
 
+def check_identities(storage: Storage, manifest: Manifest, identities: Sequence[Identity]) -> None:
+    """Raise UsageError where a backup is encrypted and no private key opens it, before anything takes its time."""
+    parts = (part for saved in manifest.datastores.values() for part in saved.parts)
+    encrypted = next((part for part in parts if part.encrypted), None)
+    if encrypted is None:
+        return
+    if not identities:
+        raise UsageError(
+            f"backup {manifest.id} is encrypted, and the private key is not here",
+            next_step="add --identity FILE",
+        )
+    with closing(opened(storage, encrypted, identities)) as stream:
+        next(stream, None)  # its head is enough
+
+
 def check_part(
     storage: Storage,
     part: Part,
@@ -55,7 +71,7 @@ def check_part(
         heard(len(piece))
 
 
-def opened(storage: Storage, part: Part, identities: Sequence[Identity] = ()) -> Iterator[bytes]:
+def opened(storage: Storage, part: Part, identities: Sequence[Identity] = ()) -> Generator[bytes, None, None]:
     """Yield a part's stream as it was before age. Raises Damaged as `check_part` does, at the latest behind the last byte.
 
     Raises UsageError for an encrypted part without identities, or with none that fits.
@@ -79,7 +95,7 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield done
 
 
-def _stored(storage: Storage, part: Part) -> Iterator[bytes]:
+def _stored(storage: Storage, part: Part) -> Generator[bytes, None, None]:
     for stored in part.objects:
         found, size = hashlib.sha256(), 0
         try:
@@ -96,7 +112,7 @@ def _stored(storage: Storage, part: Part) -> Iterator[bytes]:
             )
 
 
-def _decrypted(chunks: Iterator[bytes], identities: Sequence[Identity]) -> Iterator[bytes]:
+def _decrypted(chunks: Iterator[bytes], identities: Sequence[Identity]) -> Generator[bytes, None, None]:
     """age pushes and who reads pulls, so a thread stands between them."""
     import pyrage
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from ops.archive.catalog import catalog
 from ops.archive.manifest import NAME, Damaged, Manifest, Part, Saved, folder_of, manifest_key
 from ops.archive.streaming import checked_recipients, send
 from ops.backup.courses import Course, chain_for, check_wanted, courses, settle
+from ops.backup.listing import backups
 from ops.backup.pausing import Pause, paused
 from ops.backup.pruning import prune
 from ops.backup.running import locked
@@ -35,11 +35,13 @@ from ops.runs.releases import layout_of
 from ops.runs.reporting import Reporter, metered
 from ops.runs.run import Run, running
 from ops.storage.base import Storage
-from ops.storage.opening import listed_below, open_storage, prefix_now
+from ops.storage.opening import open_storage, prefix_now
 
 __all__ = ["BackupPlan", "PlannedStream", "Taken", "back_up", "plan_backup"]
 
-TELLING = 1 << 22  # bytes of what a dump says beside its data: the counts of some ten thousand tables
+TELLING = (
+    1 << 22
+)  # bytes of what a dump's tools say, beside what is for us: warnings of some ten thousand files
 
 
 @dataclass(frozen=True)
@@ -197,21 +199,20 @@ def _looked_after(run: Run, storage: Storage, *, expire: bool) -> tuple[str, ...
     Raises Damaged where it is not what was written: it stays, for a person to look at, and so do all others.
     """
     settings, backup = run.settings, run.settings.config.backup
-    below = listed_below(settings)
-    found = catalog(storage, below, settings.stack, settings.environment)
+    found = backups(settings, storage)
     entry = next((entry for entry in found.entries if entry.id == run.run_id), None)
     if entry is None:
         raise Damaged(f"the new backup {run.run_id} is not in {storage.shown}, which took it")
     seen = verify(storage, entry, backup.verify, run.interruption.cancellation.check)
-    if seen.fault is not None:
+    if seen is None or seen.fault is not None:
         raise Damaged(
-            f"the new backup {run.run_id} is damaged already: {seen.fault}",
+            f"the new backup {run.run_id} is damaged already: {seen.fault if seen else 'it is gone'}",
             left_behind=f"that backup in {storage.shown}; no old one was removed",
         )
     if not expire or not backup.keep.any:
         return ()
     try:
-        gone = prune(storage, found, below, backup.keep, datetime.now(UTC), leftovers=False, really=True)
+        gone = prune(storage, found, backup.keep, datetime.now(UTC), really=True)
     except OpsError as error:
         run.warn(f"old backups could not be removed: {error}")
         return ()
@@ -286,14 +287,10 @@ def _stream(run: Run, storage: Storage, host: Host, key: str, stream: Stream) ->
     backup = run.settings.config.backup
     run.reporter.step(host.name, stream.command.shown)
     run.log.write(f"$ {stream.command.shown}", host.name)
-    told = bytearray()
-
-    def hear(data: bytes) -> None:
-        told.extend(data[: TELLING - len(told)])
-
+    told = _Told()
     begun = time.monotonic()
     # The command's end is heard before the upload's: a dump that fails behind its last byte is never published.
-    with storage.upload(key) as upload, host.stream_out(stream.command, hear) as chunks:
+    with storage.upload(key) as upload, host.stream_out(stream.command, told.hear) as chunks:
         sent = send(
             metered(chunks, run.reporter, host.name),
             upload,
@@ -312,7 +309,28 @@ def _stream(run: Run, storage: Storage, host: Host, key: str, stream: Stream) ->
         "zstd" if packed in ("server", "operator") else "engine" if packed == "engine" else "none",
         bool(backup.recipients),
     )
-    return part, told.decode(errors="replace")
+    return part, told.text
+
+
+class _Told:
+    """What a command says beside its data: each line that is for us, and of the others what fits into TELLING."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._rest, self._room = b"", TELLING
+
+    def hear(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[:TELLING]
+        for line in lines:
+            ours = line.startswith(b"ops-")
+            if ours or len(line) < self._room:
+                self._lines.append(line)
+                self._room -= 0 if ours else len(line) + 1
+
+    @property
+    def text(self) -> str:
+        return b"\n".join((*self._lines, self._rest)).decode(errors="replace")
 
 
 def _packing(settings: Settings) -> Packing:

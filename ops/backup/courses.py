@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from ops.archive.catalog import Catalog, catalog
+from ops.archive.catalog import Catalog
 from ops.archive.chains import Chain, chain_to_extend
+from ops.backup.listing import backups
 from ops.commands import Command
 from ops.config import Settings
 from ops.datastores import configured
@@ -19,7 +21,6 @@ from ops.hosts import Cancelled, Host
 from ops.runs.releases import layout_of
 from ops.runs.run import Run
 from ops.storage.base import Storage
-from ops.storage.opening import listed_below
 
 __all__ = ["Course", "alarms", "chain_for", "check_wanted", "courses", "progress_of", "settle"]
 
@@ -49,8 +50,7 @@ def check_wanted(settings: Settings, stores: Mapping[str, Datastore]) -> None:
 
 def chain_for(settings: Settings, storage: Storage) -> Chain:
     """Return the chain that an increment is to follow; raises FailedUnchanged where there is none that it may."""
-    entries = catalog(storage, listed_below(settings), settings.stack, settings.environment).entries
-    chain, why = chain_to_extend(entries)
+    chain, why = chain_to_extend(backups(settings, storage).entries, datetime.now(UTC))
     if why is not None:
         raise FailedUnchanged(f"no increment can be taken: {why}", next_step=_FULL.format(settings.options))
     return chain
@@ -89,7 +89,7 @@ def alarms(settings: Settings, hosts: Mapping[str, Host], found: Catalog) -> tup
         for name, store in configured(settings, layout_of(settings)).items()
         if increments_of(store)
     }
-    chain, why = chain_to_extend(found.entries)
+    chain, why = chain_to_extend(found.entries, datetime.now(UTC))
     if why is not None:
         return (why,)
     looked = look(stores, hosts)

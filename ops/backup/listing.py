@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from ops.archive.catalog import Catalog, Entry, catalog
 from ops.archive.chains import chains
@@ -10,28 +11,38 @@ from ops.archive.manifest import Damaged, Manifest
 from ops.archive.moments import as_of, at_moment, parsed_moment
 from ops.config import Settings
 from ops.errors import UsageError
-from ops.storage.opening import listed_below, open_storage
+from ops.storage.base import Storage
+from ops.storage.opening import listed_below, open_storage, written_by
 
 __all__ = ["backup_at", "backups", "chosen_backup", "restored"]
 
 
-def backups(settings: Settings) -> Catalog:
+def backups(settings: Settings, storage: Storage | None = None) -> Catalog:
     """Return all backups of the stack and environment, and what runs that died left; raises StorageFailed."""
-    return catalog(open_storage(settings), listed_below(settings), settings.stack, settings.environment)
+    return catalog(
+        storage or open_storage(settings),
+        listed_below(settings),
+        settings.stack,
+        settings.environment,
+        written_by(settings),
+    )
 
 
 def chosen_backup(settings: Settings, wanted: str) -> Manifest:
-    """Return what a backup restores, by its id, or the newest whole one for `latest`, safety backups left out.
+    """Return what a backup restores, by its id, or the newest whole one for `latest`: neither a safety backup, nor one of some datastores or from the future.
 
     Raises UsageError where there is none such, Damaged where its manifest or an object of it is not what was written.
     """
     entries = backups(settings).entries
     list_them = f"inv backup.list {settings.options}"
     if wanted == "latest":
+        now = datetime.now(UTC)
         whole = [
             entry.manifest
             for entry in entries
-            if entry.manifest is not None and entry.fault is None and not entry.manifest.safety
+            if entry.manifest is not None
+            and entry.fault is None
+            and not (entry.manifest.partial or entry.manifest.safety or entry.manifest.is_ahead_of(now))
         ]
         if not whole:
             raise UsageError(

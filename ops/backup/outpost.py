@@ -14,6 +14,7 @@ from ops.backup.timers import Job
 from ops.commands import Command, quote, quote_all
 from ops.config import Settings
 from ops.config.names import named_in_config
+from ops.config.servers import state_host_of
 from ops.config.writing import dotenv_text, toml_lines
 from ops.datastores import configured
 from ops.errors import ConfigError, FailedUnchanged, Locked, OpsError, UsageError
@@ -64,6 +65,16 @@ def check_server(settings: Settings, server: str) -> None:
             f"{settings.file}: backups go to a folder of the machine that takes them, on {server} beside the data itself",
             next_step="name a bucket, [backup.s3], or an absolute [backup.local] path that is another machine's disk",
         )
+    pause = backup.maintenance if backup.consistent else None
+    if pause is not None:
+        every = pause.where == "servers"
+        paused = set(settings.config.servers) if every else {state_host_of(settings, None)}
+        if paused != {server}:
+            raise ConfigError(
+                f"{settings.file}: writes are paused on {', '.join(sorted(paused))} for a consistent backup, and {server} "
+                "knows no way to other servers",
+                next_step="schedule it on this machine: --on here",
+            )
     if backup.s3 is not None and backup.s3.profile:
         raise ConfigError(
             f"{settings.file}: [backup.s3] profile is one of this machine's AWS configuration, which {server} does not have",

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from ops.archive.catalog import Catalog, Entry, catalog
+from ops.archive.catalog import Catalog, Entry
 from ops.archive.manifest import NAME
+from ops.backup.listing import backups
 from ops.backup.retention import Chain, Retention, plan_retention, without_locked
 from ops.backup.running import locked
 from ops.config import Settings
@@ -18,8 +19,8 @@ from ops.runs.interruption import Interruption
 from ops.runs.noting import journalled, note
 from ops.runs.reporting import Reporter, Silent
 from ops.runs.run import running
-from ops.storage.base import Storage
-from ops.storage.opening import listed_below, open_storage
+from ops.storage.base import Item, Storage
+from ops.storage.opening import listed_below, open_storage, written_by
 
 __all__ = ["Pruned", "expired", "prune", "prune_all"]
 
@@ -62,14 +63,14 @@ def expired(entries: Iterable[Entry], rules: Keep, now: datetime) -> Retention:
 def prune(
     storage: Storage,
     found: Catalog,
-    prefix: str,
     rules: Keep,
     now: datetime,
     *,
-    leftovers: bool,
+    leftovers: Iterable[Item] = (),
+    uploads: Iterable[str] = (),
     really: bool,
 ) -> Pruned:
-    """Remove what no rule wants, with `leftovers` also what runs that died left, and return what that is.
+    """Remove what no rule wants, and the `leftovers` and unfinished `uploads` of runs that died; return what that is.
 
     The manifest goes first: what is half removed is no backup. Hold the backup lock of every server whose leftovers go:
     those of a run at work look the same. Not `really`: only tell.
@@ -81,10 +82,9 @@ def prune(
         for entry in found.entries
         if (entry.manifest.chain if entry.manifest else entry.id) in plan.delete
     ]
-    rest = found.leftovers if leftovers else ()
+    rest, uploads = tuple(leftovers), tuple(uploads)
     held = {item.key: until for item in rest if (until := storage.locked_until(item.key)) and until > now}
     left = tuple(item.key for item in rest if item.key not in held)
-    uploads = storage.unfinished(prefix) if leftovers else ()
     size = sum(item.size for entry in gone for item in entry.items)
     size += sum(item.size for item in rest if item.key not in held)
     if really:
@@ -126,12 +126,14 @@ def prune_all(
     It holds the backup lock of every server with a datastore, since what a run at work has stored looks like a leftover.
     Raises Locked where a backup is at work for longer than `wait` seconds, StorageFailed, Unreachable.
     """
-    below, keep = listed_below(settings), settings.config.backup.keep
+    below, owns, keep = listed_below(settings), written_by(settings), settings.config.backup.keep
     storage = open_storage(settings, lambda: interruption.cancellation.check())
 
     def pruned() -> Pruned:
-        found = catalog(storage, below, settings.stack, settings.environment)
-        return prune(storage, found, below, keep, datetime.now(UTC), leftovers=True, really=really)
+        found = backups(settings, storage)
+        uploads = [key for key in storage.unfinished(below) if owns(key)]
+        now = datetime.now(UTC)
+        return prune(storage, found, keep, now, leftovers=found.leftovers, uploads=uploads, really=really)
 
     if not really:
         return pruned()

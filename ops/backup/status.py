@@ -28,18 +28,22 @@ class BackupStatus:
 
 
 def backup_status(found: Catalog, rpo: float, now: datetime, alarms: tuple[str, ...] = ()) -> BackupStatus:
-    """Return the status of what the storage lists. The age counts from the start: rows written since are not in it."""
+    """Return the status of what the storage lists. The age counts from the start: rows written since are not in it.
+
+    A backup from the future is not the newest: a clock that was wrong once would say that all is well for years.
+    """
     good = [
         entry.manifest
         for entry in found.entries
         if entry.manifest is not None
         and entry.fault is None
         and not (entry.manifest.partial or entry.manifest.safety)
+        and not entry.manifest.is_ahead_of(now)
     ]
     damaged = tuple(entry.id for entry in found.entries if entry.fault is not None)
     if not good:
         return BackupStatus(2, None, None, rpo, damaged, alarms)
     newest = good[-1]
-    age = (now - datetime.fromisoformat(newest.started_at)).total_seconds()
+    age = max(0.0, (now - datetime.fromisoformat(newest.started_at)).total_seconds())
     code = 2 if age > rpo or alarms else 1 if damaged else 0
     return BackupStatus(code, newest.id, age, rpo, damaged, alarms)

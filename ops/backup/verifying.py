@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ops.archive.catalog import Entry, catalog
-from ops.archive.manifest import VERIFIED, Damaged, Manifest, Part, Verified
+from ops.archive.catalog import Entry, linked
+from ops.archive.manifest import NAME, VERIFIED, Damaged, Manifest, Part, Verified
 from ops.archive.reading import check_part
-from ops.backup.listing import chosen_backup, restored
+from ops.backup.listing import backups, chosen_backup, restored
 from ops.config import Settings
 from ops.errors import UsageError
 from ops.runs.journal import now
 from ops.storage.base import Storage
-from ops.storage.opening import listed_below, open_storage
+from ops.storage.opening import open_storage
 
 __all__ = ["Looked", "ids_to_verify", "verify", "verify_all"]
 
@@ -34,11 +34,12 @@ def verify_all(
 ) -> tuple[Looked, ...]:
     """Look at a backup (`latest` is the newest whole one), or at all, and return what was found, the oldest first.
 
+    An increment that is good itself is told broken where what it builds on is not, and that is not written down.
     `prove` is what levels 2 and 3 do. Raises UsageError for an id that there is not, StorageFailed, and what `prove`
     raises but for Damaged.
     """
     storage = open_storage(settings)
-    entries = catalog(storage, listed_below(settings), settings.stack, settings.environment).entries
+    entries = backups(settings, storage).entries
     chosen = _chosen(settings, entries, wanted)
 
     def proving(manifest: Manifest) -> None:
@@ -52,15 +53,19 @@ def verify_all(
                 check_part(storage, part)
 
     how = proving if prove is not None else None
-    return tuple(Looked(entry.id, verify(storage, entry, level, prove=how)) for entry in chosen)
+    found = {entry.folder: verify(storage, entry, level, prove=how) for entry in chosen}
+    seen = {folder: verified for folder, verified in found.items() if verified is not None}
+    known = linked(replace(entry, verified=seen.get(entry.folder, entry.verified)) for entry in entries)
+    return tuple(
+        Looked(entry.id, replace(seen[entry.folder], fault=entry.fault))
+        for entry in known
+        if entry.folder in seen
+    )
 
 
 def ids_to_verify(settings: Settings, wanted: str | None) -> tuple[str, ...]:
     """Return the ids of the backups that `verify_all` would look at; raises as it does."""
-    entries = catalog(
-        open_storage(settings), listed_below(settings), settings.stack, settings.environment
-    ).entries
-    return tuple(entry.id for entry in _chosen(settings, entries, wanted))
+    return tuple(entry.id for entry in _chosen(settings, backups(settings).entries, wanted))
 
 
 def verify(
@@ -69,8 +74,8 @@ def verify(
     level: int,
     check: Callable[[], object] = lambda: None,
     prove: Callable[[Manifest], object] | None = None,
-) -> Verified:
-    """Look at a backup at a level, write down beside it what was found, and return that.
+) -> Verified | None:
+    """Look at a backup at a level, write down beside it what was found, and return that; None where it was removed meanwhile.
 
     Level 0: its manifest can be read, and all objects are there in their size. Level 1: all are read and hashed as well.
     Levels 2 and 3 are what `prove` does, which reads and hashes as it goes. `check` is called all along and may raise.
@@ -87,6 +92,8 @@ def verify(
                     check_part(storage, part, check)
         except Damaged as error:
             fault = str(error)
+    if fault is not None and not any(storage.items(f"{entry.folder}{NAME}")):
+        return None
     known = entry.verified
     if fault is None and known is not None and known.level > level:
         return known

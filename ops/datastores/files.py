@@ -176,10 +176,9 @@ class Files:
         )
         # tar goes to 4, its list of members through 3 to be counted, the statuses to 7, what it says through 6: of what is
         # listed and went, it is no failure, and of what cannot be read it is one. tar's status 1 is no failure: the
-        # archive is whole, and something in it changed while it was read.
-        unread = (
-            "{ print } /: Warning: Cannot / && !/No such file or directory$/ { bad = 1 } END { exit bad }"
-        )
+        # archive is whole, and something in it changed while it was read. Each line goes out by itself, or the number of
+        # members would stand in the middle of one.
+        unread = "{ print; fflush() } /: Warning: Cannot / && !/No such file or directory$/ { bad = 1 } END { exit bad }"
         return (
             f"export LC_ALL=C; exec 4>&1; _ops_t=$( {{ {{ {{ {{ {listing} || echo listing >&7; }} | "
             f"{tar} 5>&3 >&4 2>&6; echo $? >&7; }} 3>&1 | printf '{_MEMBERS}%s\\n' \"$(wc -l)\" >&2; }} 6>&1 | "
@@ -335,11 +334,6 @@ class Files:
         return Command(script, changes="files", timeout=600, title=title)
 
 
-def _alone(live: str) -> str:
-    """Return shell that waits for a swap that is still at work, as of a run whose connection broke."""
-    return f"exec 6<{quote(live)} && flock -x -w 120 6 || {{ echo 'another swap is at work here' >&2; exit 1; }}; "
-
-
 def _back(live: str, new: str, old: str) -> str:
     """Return shell that undoes a swap from wherever it stands, and may itself be cut off and run again."""
     part, half = quote(f"{old}.part"), quote(f"{old}.half")
@@ -359,11 +353,16 @@ def _move(source: str, target: str) -> str:
 def _keep(live: str, new: str, details: Mapping[str, Any]) -> str:
     """Return shell that links into a new tree what the globs of a backup left out of it."""
     include, exclude = _matching(details["include"]), _matching(details["exclude"])
-    left_out = " -o ".join(part for part in (include and f"! \\( {include} \\)", exclude) if part)
+    # Of folders only empty ones that were excluded: the others come with what is in them, or were in the backup.
+    kept = (
+        include and f"! -type d ! \\( {include} \\)",
+        exclude and f"\\( ! -type d -o -empty \\) \\( {exclude} \\)",
+    )
+    left_out = " -o ".join(part for part in kept if part)
     if not left_out:
         return ""
     return (
-        f"cd {quote(live)} || exit 1; _ops_k=$( {{ {{ find . -ignore_readdir_race ! -type d \\( {left_out} \\) -print0 || echo find >&7; }} | "
+        f"cd {quote(live)} || exit 1; _ops_k=$( {{ {{ find . -ignore_readdir_race \\( {left_out} \\) -print0 || echo find >&7; }} | "
         f'xargs -0 -r cp -al --parents -t {quote(new)} -- || echo cp >&7; }} 7>&1 >&2 ); [ -z "$_ops_k" ] || exit 1; cd /; '
     )
 

@@ -139,6 +139,8 @@ class Backups:
             if bad:
                 said = f"{len(bad)} of {len(found)} backup(s) damaged: {bad[-1].id}: {bad[-1].verified.fault}"
                 watch.failed(OpsError(said))
+            if not found:
+                watch.failed(OpsError("there is no backup to verify"))
         return found
 
     def plan_verify(self, backup: str | None = None) -> tuple[str, ...]:

@@ -65,6 +65,10 @@ def fill(
         _feed(run, storage, host, parts[incoming.part], incoming, place, identities)
     found = store.counted(must(run, host, place.command(store.count)))
     _compare(name, place.saved.counts, found)
+    if not place.saved.counts and any(found.values()):
+        run.warn(
+            f"{name}: nothing of it was counted when the backup was taken, so what came back is not compared"
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ops.archive.manifest import Damaged, Manifest, Part, Saved
-from ops.archive.reading import Identity, check_part, opened, unpacked
+from ops.archive.reading import Identity, check_identities, check_part, opened, unpacked
 from ops.datastores import configured, for_restore
 from ops.datastores.base import Counts, Datastore
 from ops.datastores.looking import look
@@ -32,7 +32,7 @@ def proven(
 
     `server` is where that is done, each datastore's own where none is named.
     """
-    _needs(manifest, identities)
+    check_identities(storage, manifest, identities)
     for name, store in _stores(run, manifest, server).items():
         host, saved = run.reach[store.server], manifest.datastores[name]
         for part in saved.parts:
@@ -56,7 +56,7 @@ def rehearse(
 
     Raises Damaged where that is not what the manifest says, FailedUnchanged where the server is not up to it.
     """
-    _needs(manifest, identities)
+    check_identities(storage, manifest, identities)
     counts = {}
     for name, store in _stores(run, manifest, server).items():
         counts[name] = _rehearsed(run, storage, name, store, manifest.datastores[name], identities)
@@ -103,12 +103,3 @@ def _stores(run: Run, manifest: Manifest, server: str | None) -> Mapping[str, Da
         )
         for name, store in stores.items()
     }
-
-
-def _needs(manifest: Manifest, identities: Sequence[Identity]) -> None:
-    encrypted = any(part.encrypted for saved in manifest.datastores.values() for part in saved.parts)
-    if encrypted and not identities:
-        raise UsageError(
-            f"backup {manifest.id} is encrypted, and the private key is not here",
-            next_step="add --identity FILE",
-        )

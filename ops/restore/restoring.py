@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ops.archive.manifest import Manifest
-from ops.archive.reading import Identity
+from ops.archive.reading import Identity, check_identities
 from ops.config import Settings
-from ops.errors import NeedsPerson
+from ops.errors import Locked, NeedsPerson, OpsError, RolledBack, Unreachable
 from ops.hosts import Host
 from ops.outcomes import Outcome, Target
 from ops.restore.filling import beside, check_all
@@ -73,6 +73,7 @@ def restore(
         ending(run),
     ):
         enter(run, Phase.CHECK)
+        check_identities(storage, manifest, identities)
         places = places_of(settings, run.reach, manifest, only, tag_of(run.run_id))
         check_all(run, storage, places)
         enter(run, Phase.LOCK)
@@ -81,18 +82,21 @@ def restore(
         with alone(run, places, wait):
             earlier = known(run.layout, run.reach[run.state_host])
             remember(run, manifest, places, earlier)
+            swapping = False
             try:
                 counts = beside(run, storage, places, identities)
                 writing = writers(settings, run.reach)
                 enter(run, Phase.SWITCH)
                 with run.interruption.deferred():
                     remember(run, manifest, places, earlier, writing.ids)
+                    swapping = True
                     switch(run, places, writing)
                     forget(run, manifest, places)
             except NeedsPerson:
                 raise  # an undo needs the record
-            except BaseException:
-                put_back(run, earlier)
+            except BaseException as error:
+                if not swapping or isinstance(error, RolledBack):
+                    put_back(run, earlier)
                 raise
         targets = {name: Target("datastore", "changed", release=manifest.id) for name in places}
         return Restored(
@@ -113,6 +117,15 @@ def _save(run: Run, places: Mapping[str, Place], safety: Safety | None) -> str |
         return None
     enter(run, Phase.BACKUP)
     run.reporter.step(run.state_host, f"safety backup of {', '.join(there)}")
-    kept = safety(there)
+    try:
+        kept = safety(there)
+    except (Locked, Unreachable):
+        raise
+    except OpsError as error:
+        error.message = f"the safety backup failed: {error.message}"
+        error.next_step = (
+            error.next_step or "--no-safety restores without one: what is live is kept all the same"
+        )
+        raise
     run.log.write(f"safety backup {kept}")
     return kept

@@ -34,13 +34,14 @@ def switch(run: Run, places: Mapping[str, Place], found: Writers) -> None:
         gate(run, run.hosts, found)
     except Cancelled as error:  # a second signal: it leaves at once
         raise _left(run, found, begun, f"interrupted again while {doing}") from error
-    except OpsError as error:
+    except Exception as caught:  # whatever it is: nobody may be left between the two
+        told = caught if isinstance(caught, OpsError) else run.unexpected(caught)
         try:
             _take_back(run, places, begun, found)
-        except (OpsError, Cancelled) as trouble:
-            text = f"failed while {doing}: {error}; and it could not be taken back: {trouble}"
-            raise _left(run, found, begun, text) from error
-        raise RolledBack(f"failed while {doing}: {error}; everything is as it was") from error
+        except Exception as trouble:
+            text = f"failed while {doing}: {told}; and it could not be taken back: {trouble}"
+            raise _left(run, found, begun, text) from caught
+        raise RolledBack(f"failed while {doing}: {told}; everything is as it was") from caught
 
 
 def forget(run: Run, manifest: Manifest, places: Mapping[str, Place]) -> None:
@@ -58,7 +59,8 @@ def forget(run: Run, manifest: Manifest, places: Mapping[str, Place]) -> None:
 
 def _take_back(run: Run, places: Mapping[str, Place], begun: Sequence[str], found: Writers) -> None:
     hosts = run.with_cancellation(run.interruption.fresh())
-    stop(run, hosts, found)
+    if begun:
+        stop(run, hosts, found)
     for name in reversed(begun):
         place = places[name]
         must(run, hosts[place.store.server], place.command(place.store.swap_back))

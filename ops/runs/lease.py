@@ -73,22 +73,23 @@ def leased(
     called when another run took a lock over, which it does once this one was silent for `stale_after` seconds.
     """
     held: list[Host] = []
+    claimed: list[Host] = []
     ending = threading.Event()
     beating = threading.Thread(
-        target=_beat, args=(held, layout, holder, heartbeat, ending, lost), daemon=True
+        target=_beat, args=(claimed, layout, holder, heartbeat, ending, lost), daemon=True
     )
     try:
+        beating.start()  # the first may have to live for as long as the last is waited for
         deadline = time.monotonic() + wait
         for name in sorted(hosts):  # in one order, so that two runs that wait never wait for each other
             # Before it is claimed: an interrupt may come behind the claim. What is not ours is not given back.
             held.append(hosts[name].with_cancellation(Cancellation()))
             _claim(hosts[name], layout, holder, stale_after, deadline, cancellation, say)
-        beating.start()
+            claimed.append(held[-1])
         yield
     finally:
         ending.set()
-        if beating.ident is not None:
-            beating.join(timeout=20)
+        beating.join(timeout=20)
         for host in held:
             try:
                 host.run(_give_back(layout, holder))
@@ -135,7 +136,7 @@ def _claim(
 
 
 def _beat(
-    held: list[Host],
+    claimed: list[Host],
     layout: Layout,
     holder: Holder,
     heartbeat: float,
@@ -143,7 +144,7 @@ def _beat(
     lost: Callable[[], object],
 ) -> None:
     while not ending.wait(heartbeat):
-        for host in held:
+        for host in tuple(claimed):
             try:
                 result = host.run(_renewal(layout, holder))
             except (OpsError, Cancelled):

@@ -55,12 +55,12 @@ class LocalStorage:
 
     def items(self, prefix: str) -> Iterator[Item]:
         with self._told(f"list {prefix}"):
-            found = [
-                (path.relative_to(self._folder).as_posix(), path.stat().st_size)
-                for path in self._files(prefix)
-                if not path.name.startswith(_UNFINISHED)
-            ]
-        yield from (Item(key, size) for key, size in sorted(found))
+            found = []
+            for path in self._files(prefix):
+                if not path.name.startswith(_UNFINISHED):
+                    with suppress(FileNotFoundError):  # removed since it was listed
+                        found.append(Item(path.relative_to(self._folder).as_posix(), path.stat().st_size))
+        yield from sorted(found, key=lambda item: item.key)
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -123,7 +123,7 @@ class LocalStorage:
 
     def _files(self, prefix: str) -> Iterator[Path]:
         below = self._path(prefix.rpartition("/")[0])
-        for parent, _, names in os.walk(below):
+        for parent, _, names in os.walk(below, onerror=_unless_gone):
             for name in names:
                 path = Path(parent) / name
                 if path.relative_to(self._folder).as_posix().startswith(prefix):
@@ -143,7 +143,10 @@ class LocalStorage:
 class _File:
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in made:  # or a power cut takes them, with all that is in them
+            _force(folder.parent)
         self._draft = path.with_name(f"{_UNFINISHED}{secrets.token_hex(4)}-{path.name}")
         # What a dump holds is as secret as the database.
         self._file = os.fdopen(os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", PIECE)
@@ -191,8 +194,14 @@ class _File:
             ) from error
 
 
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be read is not an empty one."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def _force(folder: Path) -> None:
-    """Have a rename on the disk before anything counts on it."""
+    """Have what was made or renamed in a folder on the disk before anything counts on it."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)

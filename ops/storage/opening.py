@@ -8,9 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.config import Settings
+from ops.errors import ConfigError
 from ops.storage.base import Storage, Wishes
 
-__all__ = ["listed_below", "open_storage", "prefix_now", "wishes_of"]
+__all__ = ["listed_below", "open_storage", "prefix_now", "wishes_of", "written_by"]
+
+_FIXED = {"year": "[0-9]{4}", "month": "[0-9]{2}", "host": "[^/]+"}
+_RUN = "[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}"
+_PROBE = r"(\.unfinished-[0-9a-f]+-)?\.opsbook-probe-[0-9a-f]+"
 
 
 def open_storage(settings: Settings, check: Callable[[], object] = lambda: None) -> Storage:
@@ -22,7 +27,11 @@ def open_storage(settings: Settings, check: Callable[[], object] = lambda: None)
     if backup.s3 is None:
         from ops.storage.local import LocalStorage
 
-        return LocalStorage((settings.folder / Path(backup.local.path).expanduser()).absolute())
+        try:
+            path = Path(backup.local.path).expanduser()
+        except RuntimeError as error:  # there is no such user
+            raise ConfigError(f"[backup.local] path = {backup.local.path!r}: {error}") from None
+        return LocalStorage((settings.folder / path).absolute())
     from ops.storage.s3 import S3Storage
 
     s3 = backup.s3
@@ -79,6 +88,18 @@ def listed_below(settings: Settings) -> str:
     )
     fixed, more, _ = template.partition("{")
     return fixed if more else f"{fixed}/"
+
+
+def written_by(settings: Settings) -> Callable[[str], bool]:
+    """Return whether a key is one that a backup of this stack and environment has, whatever host and month.
+
+    Below `listed_below` there may be anything: where a prefix begins with `{host}`, that is the whole bucket.
+    """
+    values = {**_FIXED, "stack": re.escape(settings.stack), "environment": re.escape(settings.environment)}
+    words = re.split(r"{(\w+)}", _prefix(settings))
+    fixed = "".join(values[word] if number % 2 else re.escape(word) for number, word in enumerate(words))
+    key = re.compile(f"{fixed}/({_RUN}/[^/]+|{_PROBE})")
+    return lambda text: key.fullmatch(text) is not None
 
 
 def _prefix(settings: Settings) -> str:

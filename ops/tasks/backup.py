@@ -120,7 +120,7 @@ def verify(
     json: bool = False,
     quiet: bool = False,
 ) -> Answer:
-    """Look whether backups are what was written, or can be restored; exit 1 when one is not."""
+    """Look whether backups are what was written, or can be restored; exit 1 when one is not, or there is none."""
     from ops.tasks.backups_showing import verified_text
     from ops.tasks.live import reporter_for
 
@@ -138,8 +138,8 @@ def verify(
             state_host=state_host or None,
             reporter=reporter,
         )
-    bad = any(one.verified.fault for one in found)
-    return Answer(verified_text(found), data=found, settings=target.settings, exit_code=1 if bad else 0)
+    good = found and not any(one.verified.fault for one in found)
+    return Answer(verified_text(found), data=found, settings=target.settings, exit_code=0 if good else 1)
 
 
 @task(help=helps("env", "stack", "state_host", "wait", "dry_run", "json", "quiet"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ops.backup.pruning import Pruned
     from ops.backup.status import BackupStatus
     from ops.backup.verifying import Looked
+    from ops.outcomes import Outcome
     from ops.restore.drilling import Drilled
     from ops.restore.planning import RestorePlan
     from ops.restore.restoring import Restored
@@ -36,6 +37,7 @@ __all__ = [
     "status_text",
     "taken_text",
     "undo_plan_text",
+    "undone_text",
     "verified_text",
 ]
 
@@ -167,6 +169,13 @@ def undo_plan_text(plan: RestorePlan) -> str:
         f"An undo would swap back what was live before the restore of {plan.backup}: {what}.\n"
         f"Stopped for the swap: {', '.join(plan.stopped) or 'nobody'}."
     )
+
+
+def undone_text(outcome: Outcome) -> str:
+    """Return what an undo came to."""
+    if not outcome.targets:
+        return "Nothing was undone: the restore that died had changed nothing."
+    return f"Undone: {', '.join(outcome.targets)} as before the restore."
 
 
 def drill_plan_text(plan: RestorePlan) -> str:

@@ -111,10 +111,10 @@ def undo(
     quiet: bool = False,
 ) -> Answer:
     """Swap back what the last restore brought; what was written since then goes with it."""
+    from ops.tasks.backups_showing import undo_plan_text, undone_text
+
     target = target_of(env, stack)
     if dry_run:
-        from ops.tasks.backups_showing import undo_plan_text
-
         plan = target.plan_undo_restore(state_host=state_host or None)
         return Answer(undo_plan_text(plan), data=plan, settings=target.settings)
     question = f"Undo the last restore of {target.settings.environment}?"
@@ -123,8 +123,7 @@ def undo(
         outcome = target.undo_restore(
             wait=at_least(0, "--wait", wait), state_host=state_host or None, reporter=reporter
         )
-    what = ", ".join(outcome.targets)
-    return Answer(f"Undone: {what} as before the restore.", outcome=outcome, settings=target.settings)
+    return Answer(undone_text(outcome), outcome=outcome, settings=target.settings)
 
 
 @task(

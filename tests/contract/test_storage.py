@@ -177,12 +177,28 @@ class TestLocal:
         assert file.stat().st_mode & 0o077 == 0
         assert file.parent.stat().st_mode & 0o077 == 0
 
+    def test_what_is_written_is_on_the_disk_with_all_folders_above_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each folder that was made is forced there as an entry of the one above it."""
+        forced = []
+        monkeypatch.setattr("ops.storage.local._force", forced.append)
+        LocalStorage(tmp_path / "backups").put("shop/a/x", b"x")
+        above = {tmp_path, tmp_path / "backups", tmp_path / "backups/shop"}
+        assert set(forced) == {*above, tmp_path / "backups/shop/a"}
+
     def test_folders_that_become_empty_go(self, tmp_path: Path) -> None:
         """The storage's own stays."""
         storage = LocalStorage(tmp_path / "backups")
         storage.put("shop/a/x", b"x")
         storage.delete(["shop/a/x"])
         assert list((tmp_path / "backups").iterdir()) == []
+
+    def test_a_folder_that_cannot_be_read_is_not_an_empty_one(self, tmp_path: Path) -> None:
+        """Nobody is told that there are no backups where they are not seen."""
+        (tmp_path / "backups").write_text("no folder")
+        with pytest.raises(StorageFailed, match="cannot list"):
+            list(LocalStorage(tmp_path / "backups").items("shop/"))
 
     def test_a_full_disk_is_told_with_the_way_on(self, tmp_path: Path) -> None:
         """As /dev/full answers."""

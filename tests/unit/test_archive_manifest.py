@@ -1,11 +1,22 @@
 """Manifests as bytes, and the catalog of what a storage holds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from ops.archive.catalog import catalog
-from ops.archive.manifest import Damaged, Manifest, Part, Saved, folder_of, manifest_key
+from ops.archive.manifest import (
+    NAME,
+    VERIFIED,
+    Damaged,
+    Manifest,
+    Part,
+    Saved,
+    Verified,
+    folder_of,
+    manifest_key,
+)
 from ops.storage.base import Stored
 from ops.storage.local import LocalStorage
 
@@ -64,6 +75,21 @@ def test_a_manifest_that_was_edited_is_damaged(change):
 def test_what_is_no_manifest_is_damaged(content):
     with pytest.raises(Damaged, match="key"):
         Manifest.from_json(content, "key")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "weird"},
+        {"started_at": "yesterday"},
+        {"finished_at": "2026-01-01T00:00:09"},
+        {"finished_at": None},
+        {"datastores": {"db": replace(SAVED, parts=(replace(DUMP, objects=()),))}},
+    ],
+)
+def test_a_manifest_that_no_backup_writes_is_damaged_whatever_its_hash_says(changes):
+    with pytest.raises(Damaged, match="key cannot be read"):
+        Manifest.from_json(manifest(**changes).to_json(), "key")
 
 
 def test_a_manifest_of_a_later_format_is_not_guessed_at():
@@ -134,3 +160,36 @@ class TestCatalog:
         (entry,) = self.found(storage).entries
         assert (entry.id, entry.manifest) == ("1", None)
         assert "p/1/manifest.json cannot be read" in entry.damage
+
+    def test_a_manifest_that_was_copied_to_another_backup_is_damage(self, storage):
+        self.put(storage, "1")
+        storage.put(manifest_key("p", "2"), b"".join(storage.read(manifest_key("p", "1"))))
+        faults = [entry.fault for entry in self.found(storage).entries]
+        assert faults == [None, "p/2/manifest.json is the manifest of another backup, 1"]
+
+    @pytest.mark.parametrize(("gone", "left"), [(NAME, []), (VERIFIED, ["1"])])
+    def test_what_is_removed_while_it_is_read_is_no_damage(self, storage, monkeypatch, gone, left):
+        self.put(storage, "1")
+        storage.put(f"p/1/{VERIFIED}", Verified("2026-01-01T00:00:00Z", 1, None).to_json())
+        read = storage.read
+
+        def pruned(key):
+            if key.endswith(gone):
+                storage.delete([key])
+            return read(key)
+
+        monkeypatch.setattr(storage, "read", pruned)
+        found = self.found(storage)
+        assert [(entry.id, entry.fault) for entry in found.entries] == [(name, None) for name in left]
+
+    def test_a_file_that_goes_while_a_folder_is_listed_is_not_in_it(self, storage, monkeypatch):
+        self.put(storage, "1")
+        files = storage._files
+
+        def pruned(prefix):
+            for path in files(prefix):
+                path.unlink()
+                yield path
+
+        monkeypatch.setattr(storage, "_files", pruned)
+        assert list(storage.items("p")) == []

@@ -173,7 +173,10 @@ class TestWritten:
     def test_it_is_understood(self, text):
         assert parsed_moment(text) == datetime(2026, 11, 22, 14, 3, tzinfo=UTC)
 
-    @pytest.mark.parametrize("text", ["2026-11-22", "yesterday", "", "14:03", "2026-13-01T00:00:00Z"])
+    @pytest.mark.parametrize(
+        "text",
+        ["2026-11-22", "yesterday", "", "14:03", "2026-13-01T00:00:00Z", "9999-12-31T23:59:59-23:00"],
+    )
     def test_what_is_none_is_refused(self, text):
         with pytest.raises(UsageError, match="is no time"):
             parsed_moment(text)

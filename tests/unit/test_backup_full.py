@@ -66,6 +66,19 @@ def test_globs_choose_what_is_taken(stack):
     assert sorted(unpacked(stack, stack.environment().backup.full())) == [".", "./a.txt", "./it's ü"]
 
 
+def test_its_members_are_counted_however_much_tar_has_to_say(stack, tmp_path, monkeypatch):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "tar").write_text(
+        '#!/bin/sh\nseq -f "tar: %g: file changed as we read it" 1000 >&2\nexec /bin/tar "$@"\n'
+    )
+    (tools / "tar").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    saved = stack.environment().backup.full().manifest.datastores["uploads"]
+    assert saved.counts == {"files": {"members": 4}}
+    assert len(saved.warnings) == 1000
+
+
 def test_it_is_listed_and_written_into_the_journal(stack):
     shop = stack.environment()
     taken = shop.backup.full()

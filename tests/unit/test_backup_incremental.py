@@ -6,6 +6,8 @@ import re
 import pytest
 from backed import Stack
 
+from ops.archive.manifest import Manifest
+from ops.backup import backing_up
 from ops.errors import ConfigError, FailedUnchanged, OpsError
 from ops.storage.base import StorageFailed
 from ops.storage.local import LocalStorage
@@ -146,6 +148,38 @@ class TestRefused:
         assert faults[0] is None
         assert "missing" in faults[1]
         assert faults[2] == f"it builds on {taken.manifest.id}, which is damaged"
+        assert [one.verified.fault for one in shop.backup.verify()] == faults
+
+    def test_damage_that_is_found_now_breaks_what_builds_on_it(self, stack):
+        shop = stack.environment()
+        shop.backup.full()
+        taken = shop.backup.incremental().manifest
+        last = shop.backup.incremental().manifest.id
+        file = stack.folder / ".ops/backups" / taken.datastores["uploads"].parts[1].objects[0].key
+        file.write_bytes(bytes(file.stat().st_size))
+        first, second, third = (one.verified.fault for one in shop.backup.verify())
+        assert first is None
+        assert "another SHA-256" in second
+        assert third == f"it builds on {taken.id}, which is damaged"
+        assert shop.backup.verify(last)[0].verified.fault == third
+
+    def test_a_backup_from_the_future_is_neither_the_latest_nor_built_on(self, stack, monkeypatch):
+        shop = stack.environment()
+        with monkeypatch.context() as patched:  # a clock that was wrong once
+            patched.setattr("ops.runs.watching.new_run_id", lambda: "20990101T000000Z-0001")
+            then = "2099-01-01T00:00:00Z"
+            patched.setattr(
+                backing_up,
+                "Manifest",
+                lambda **fields: Manifest(**{**fields, "started_at": then, "finished_at": then}),
+            )
+            ahead = shop.backup.full().manifest
+        assert (ahead.id, ahead.started_at) == ("20990101T000000Z-0001", then)
+        full = shop.backup.full().manifest.id
+        taken = shop.backup.incremental().manifest
+        assert taken.chain == full
+        assert shop.restore("latest", safety=False).backup == taken.id
+        assert shop.backup.status().alarms == ()
 
     def test_when_no_datastore_wants_them(self, stack):
         stack.toml = stack.toml.replace("increments = true\n", "")
@@ -192,6 +226,23 @@ def test_a_file_that_goes_behind_the_list_is_a_warning(stack, tmp_path, monkeypa
     assert "./goes" in " ".join(taken.manifest.datastores["uploads"].warnings)
     shop.restore(taken.manifest.id, safety=False)
     assert sorted(path.name for path in stack.uploads.iterdir()) == ["a.txt", "it's ü"]
+
+
+def test_what_tar_says_too_much_leaves_what_the_next_increment_needs(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(backing_up, "TELLING", 2000)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "tar").write_text(
+        '#!/bin/sh\nseq -f "tar: %g: file changed as we read it" 1000 >&2\nexec /bin/tar "$@"\n'
+    )
+    (tools / "tar").chmod(0o755)
+    shop = stack.environment()
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        saved = shop.backup.full().manifest.datastores["uploads"]
+    assert saved.counts == {"files": {"members": 4}}
+    assert 0 < len(saved.warnings) < 100
+    shop.backup.incremental()
 
 
 def test_rules_let_go_of_a_chain_as_a_whole(stack):

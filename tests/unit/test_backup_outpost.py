@@ -182,6 +182,17 @@ class TestRefusals:
             schedule(stack.environment())
         self.none_there(machine, stack)
 
+    @pytest.mark.parametrize("where", ["servers", "state_host"])
+    def test_writes_that_are_paused_elsewhere(self, machine, stack, tmp_path, where):
+        stack.toml += f'server = "{SERVER}"\n'
+        more = (
+            '[environments.production]\nstate_host = "db1"\n[environments.production.servers.db1]\naddress = "local"\n'
+            f'[backup]\nconsistent = true\n[backup.maintenance]\nenter = "true"\nleave = "true"\nwhere = "{where}"\n'
+        )
+        with pytest.raises(ConfigError, match="writes are paused on db1"):
+            schedule(shop_of(stack, tmp_path, more))
+        self.none_there(machine, stack)
+
     def test_a_profile_of_this_machine(self, machine, stack):
         with pytest.raises(ConfigError, match="profile"):
             schedule(stack.environment('[backup.s3]\nbucket = "shop"\nprofile = "mine"\n'))

@@ -7,6 +7,8 @@ import uuid
 
 import pytest
 from backed import Stack
+from invoke.context import Context
+from invoke.exceptions import Exit
 from listening import Switch
 
 from ops.errors import ConfigError, FailedUnchanged, Interrupted, Locked, Unreachable, UsageError
@@ -14,6 +16,7 @@ from ops.notify import ping as pings
 from ops.runs.interruption import Interruption
 from ops.storage.base import StorageFailed
 from ops.storage.local import LocalStorage
+from ops.tasks.backup import verify
 from ops.tasks.boundary import Answer
 
 pytestmark = pytest.mark.parity("B11")
@@ -132,6 +135,15 @@ class TestPings:
         assert shop.backup.verify()[0].verified.fault
         assert switch.events == ["start", "", "start", "fail"]
         assert f"1 of 1 backup(s) damaged: {taken.manifest.id}" in switch.pings[3].text
+
+    def test_a_look_at_no_backup_at_all_is_a_failure(self, stack, switch):
+        shop = stack.environment('[backup.ping]\nverify = "env:PING"\n')
+        assert shop.backup.verify() == ()
+        assert switch.events == ["start", "fail"]
+        assert "there is no backup" in switch.pings[1].text
+        with pytest.raises(Exit) as ended:
+            verify(Context(), env="production", stack=str(stack.folder))
+        assert ended.value.code == 1
 
     def test_a_url_in_ops_toml_keeps_its_own_query(self, stack, switch):
         pinging(stack, url=f"{switch.url}/?create=1").backup.full()

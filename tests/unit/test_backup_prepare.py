@@ -53,6 +53,11 @@ class TestFolder:
         found = stack.environment(f'[backup.local]\npath = "{tmp_path}/elsewhere"\n').backup.prepare()
         assert (told(found)["write"], found.ok) == (False, False)
 
+    def test_one_of_a_user_that_there_is_not_is_refused(self, stack):
+        shop = stack.environment('[backup.local]\npath = "~nobody-of-that-name/backups"\n')
+        with pytest.raises(ConfigError, match="path = '~nobody-of-that-name/backups'"):
+            shop.backup.list()
+
     def test_one_that_is_nearly_full_is_a_fault(self, stack, monkeypatch):
         monkeypatch.setattr("ops.storage.local.ROOM", 1 << 80)
         assert told(stack.environment().backup.prepare(create=True))["room"] is False

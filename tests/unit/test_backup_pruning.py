@@ -77,6 +77,21 @@ class TestVerify:
         file.write_text(file.read_text().replace('"members": 4', '"members": 5'))
         assert "does not match" in shop.backup.verify()[0].verified.fault
 
+    def test_one_that_is_removed_meanwhile_is_no_damage(self, stack, monkeypatch):
+        shop = stack.environment()
+        old, new = (shop.backup.full() for _ in range(2))
+        read = LocalStorage.read
+
+        def pruned(storage, key):
+            if key.endswith(".tar.zst") and old.manifest.id in key:
+                storage.delete([item.key for item in storage.items(f"shop/production/{old.manifest.id}/")])
+            return read(storage, key)
+
+        monkeypatch.setattr(LocalStorage, "read", pruned)
+        found = shop.backup.verify()
+        assert [(one.id, one.verified.fault) for one in found] == [(new.manifest.id, None)]
+        assert all(new.manifest.id in key for key in stack.stored)
+
     def test_one_is_looked_at_by_its_id(self, stack):
         shop = stack.environment()
         ids = [shop.backup.full().manifest.id for _ in range(2)]
@@ -177,6 +192,36 @@ class TestPrune:
         assert stack.stored == before
         assert pruned_text(found, dry_run=True).startswith("Would remove 0 backup(s) and 2 leftover(s)")
 
+    @pytest.mark.parametrize(
+        "prefix",
+        ["{host}/{stack}/{environment}", "b/{year}/{stack}/{environment}", "{stack}/{environment}-{year}"],
+    )
+    def test_what_stands_beside_in_the_bucket_is_not_touched(self, stack, tmp_path, monkeypatch, prefix):
+        shop = stack.environment(f'[backup.s3]\nbucket = "b"\nprefix = "{prefix}"\n')
+        storage = LocalStorage(tmp_path / "bucket")
+        monkeypatch.setattr("ops.backup.pruning.open_storage", lambda settings, check: storage)
+        run = "20250101T000000Z-dead"
+        names = {"host": "here", "year": "2025", "stack": "shop"}
+        others = [
+            "photos/a.jpg",
+            "web/manifest.json",
+            f"{prefix.format(**names, environment='production-eu')}/{run}/uploads.tar",
+            f"{prefix.format(**names, environment='staging')}/{run}/uploads.tar",
+            f"{prefix.format(**names, environment='production')}/notes.txt",
+        ]
+        ours = f"{prefix.format(**names, environment='production')}/{run}/uploads.tar"
+        for key in (*others, ours):
+            storage.put(key, b"half")
+        uploads = [storage.upload(key.replace("uploads", "db")) for key in (*others, ours)]
+        for one in uploads:
+            one.__enter__().write(b"less")
+        found = shop.backup.prune()
+        assert found.leftovers == (ours,)
+        assert len(found.uploads) == 1
+        assert [item.key for item in storage.items("")] == sorted(others)
+        assert len(storage.unfinished("")) == len(others)
+        assert found.keep.keep == {}
+
     def test_what_a_backup_at_work_has_stored_is_not_touched(self, stack, shop):
         lock = stack.root / "locks" / "backup"
         lock.mkdir(parents=True)
@@ -213,6 +258,8 @@ class TestStatus:
             ([entry(0.5), entry(0.1, fault="a flipped bit")], 1, "WARNING"),
             ([entry(0.5, fault="a flipped bit")], 2, "CRITICAL - there is no good backup"),
             ([entry(0.1, partial=True)], 2, "CRITICAL"),
+            ([entry(3), entry(-400)], 2, "CRITICAL - newest good backup 20260301T120000 is 3.0 d old"),
+            ([entry(-0.001)], 0, "is 0 s old"),
         ],
     )
     def test_the_newest_good_one_counts(self, entries, code, said):

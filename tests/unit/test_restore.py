@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pyrage
 import pytest
@@ -14,8 +16,9 @@ from ops.datastores.base import Stream
 from ops.datastores.files import Files
 from ops.environments import environment
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
-from ops.restore import filling, restoring
+from ops.restore import filling, restoring, swapping
 from ops.storage.base import StorageFailed
+from ops.tasks.backups_showing import undone_text
 
 pytestmark = pytest.mark.parity("B13")
 
@@ -78,6 +81,7 @@ def test_an_encrypted_backup_needs_its_identity(stack, tmp_path):
         assert said in failure.value.next_step
         assert tree(stack.uploads) == damaged
         assert beside(stack) == []
+        assert len(shop.backup.list().entries) == 1  # refused before a safety backup
     shop.restore("latest", identity=str(tmp_path / "key"))
     assert tree(stack.uploads) == before
 
@@ -98,6 +102,19 @@ def test_what_the_globs_leave_out_stays(stack):
     assert not (stack.uploads / "new.txt").exists()
 
 
+@pytest.mark.parametrize("glob", ["cache", "cache/*"])
+def test_an_empty_folder_that_was_excluded_stays(stack, glob):
+    stack.toml += f'exclude = ["{glob}"]\n'
+    (stack.uploads / "cache" / "sub").mkdir(parents=True)
+    (stack.uploads / "cache" / "sub").chmod(0o1777)
+    (stack.uploads / "cache").chmod(0o770)
+    shop = stack.environment()
+    shop.backup.full()
+    before = tree(stack.uploads)
+    shop.restore("latest")
+    assert tree(stack.uploads) == before
+
+
 def test_what_the_globs_do_not_take_stays(stack):
     stack.toml += 'include = ["*.txt"]\n'
     stack.uploads.chmod(0o755)
@@ -109,6 +126,17 @@ def test_what_the_globs_do_not_take_stays(stack):
     assert sorted(tree(stack.uploads)) == ["a.txt", "it's ü", "photo.jpg"]
     assert (stack.uploads / "a.txt").read_text() == "first"
     assert stack.uploads.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_was_not_counted_is_restored_with_a_warning(stack, monkeypatch):
+    shop = stack.environment()
+    with monkeypatch.context() as patched:
+        patched.setattr(Files, "counts_of", lambda *arguments: {})
+        shop.backup.full()
+    (warning,) = shop.restore("latest", safety=False).outcome.warnings
+    assert warning.startswith("uploads: nothing of it was counted")
+    shop.backup.full()
+    assert shop.restore("latest", safety=False).outcome.warnings == ()
 
 
 def test_an_undo_brings_back_what_was_live(stack):
@@ -143,6 +171,15 @@ def test_a_backup_is_restored_by_its_id(stack):
     shop.backup.full()
     shop.restore(first)
     assert (stack.uploads / "a.txt").read_text() == "first"
+
+
+def test_one_of_some_datastores_is_not_the_latest(stack):
+    (stack.root / "shared/other").mkdir()
+    shop = stack.environment('[datastores.files.other]\npath = "other"\n')
+    whole = shop.backup.full().manifest.id
+    shop.backup.full(only=("other",))
+    assert shop.restore("latest", safety=False).backup == whole
+    assert shop.drill().backup == whole
 
 
 def test_it_works_where_the_folder_is_gone_but_for_its_name(stack):
@@ -235,8 +272,9 @@ class TestSafety:
         damaged = tree(stack.uploads)
         broken = Command("echo broken >&2; exit 1")
         monkeypatch.setattr(Files, "streams", lambda *arguments: (Stream("files", broken, "tar", "none"),))
-        with pytest.raises(OpsError, match="broken"):
+        with pytest.raises(OpsError, match=r"the safety backup failed: .*broken") as failure:
             shop.restore("latest")
+        assert "--no-safety" in failure.value.next_step
         assert tree(stack.uploads) == damaged
         assert beside(stack) == []
         assert stack.journal[-1].event == "failed"
@@ -404,6 +442,19 @@ class TestSwapping:
             shop.undo_restore()
         assert tree(stack.uploads) == before
 
+    def test_one_that_died_before_it_wrote_anything_down_is_told_from_one_that_was_undone(self, stack, shop):
+        before = tree(stack.uploads)
+        died = "import os, signal; from ops.restore import restoring; "
+        died += "restoring._save = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL); "
+        died += "from ops.environments import environment; import sys; "
+        died += "environment('production', stack=sys.argv[1]).restore('latest')"
+        subprocess.run([sys.executable, "-c", died, str(stack.folder)], check=False)
+        outcome = shop.undo_restore(wait=30)
+        assert undone_text(outcome) == "Nothing was undone: the restore that died had changed nothing."
+        assert tree(stack.uploads) == before
+        shop.restore("latest")
+        assert undone_text(shop.undo_restore()) == "Undone: uploads as before the restore."
+
     def test_one_that_dies_before_it_leaves_the_one_before_to_be_undone(self, stack, shop, monkeypatch):
         shop.restore("latest")
         record = (stack.root / "restored.json").read_text()
@@ -423,6 +474,45 @@ class TestSwapping:
         shop.undo_restore()
         assert tree(stack.uploads) == before
         assert (stack.root / "restored.json").read_text() == record
+
+    def test_what_nobody_foresaw_is_taken_back_as_well(self, stack, shop, monkeypatch):
+        before = tree(stack.uploads)
+
+        def unforeseen(*arguments):
+            raise KeyError("State")
+
+        monkeypatch.setattr(swapping, "gate", unforeseen)
+        with pytest.raises(RolledBack, match="unexpected KeyError"):
+            shop.restore("latest")
+        assert tree(stack.uploads) == before
+        assert beside(stack) == []
+        assert stack.journal[-1].event == "rolled_back"
+
+    def test_what_nobody_foresaw_behind_it_leaves_an_undo(self, stack, shop, monkeypatch):
+        before = tree(stack.uploads)
+
+        def unforeseen(*arguments):
+            raise KeyError("State")
+
+        monkeypatch.setattr(restoring, "forget", unforeseen)
+        with pytest.raises(OpsError, match="unexpected KeyError"):
+            shop.restore("latest")
+        assert tree(stack.uploads) != before
+        shop.undo_restore()
+        assert tree(stack.uploads) == before
+
+    def test_writers_that_will_not_stop_are_started_again_and_not_stopped_once_more(self, shop, monkeypatch):
+        calls = []
+
+        def stop(*arguments):
+            calls.append("stop")
+            raise FailedUnchanged("docker stop: no answer")
+
+        monkeypatch.setattr(swapping, "stop", stop)
+        monkeypatch.setattr(swapping, "start", lambda *arguments: calls.append("start"))
+        with pytest.raises(RolledBack):
+            shop.restore("latest")
+        assert calls == ["stop", "start"]
 
     def test_one_that_cannot_be_taken_back_needs_a_person(self, stack, shop, monkeypatch):
         broken = Command("echo broken >&2; exit 1", changes="files")

@@ -5,12 +5,14 @@ import time
 
 import pytest
 
+from ops.commands import Result
 from ops.engines.layout import Layout
 from ops.errors import FailedUnchanged, Locked
 from ops.hosts import Cancellation
 from ops.hosts.local import LocalHost
+from ops.runs import lease
 from ops.runs.lease import leased
-from ops.runs.lock import Holder
+from ops.runs.lock import HELD, Holder
 
 
 def holder(run_id):
@@ -100,6 +102,39 @@ def test_a_run_that_lives_keeps_its_lock_young(place):
     with place.lease("run-1", heartbeat=0.05):
         first = (place.lock / "heartbeat").stat().st_mtime_ns
         until(lambda: (place.lock / "heartbeat").stat().st_mtime_ns > first)
+
+
+def test_a_lock_is_kept_young_while_that_of_another_server_is_waited_for(place, monkeypatch):
+    monkeypatch.setattr(lease, "POLL", 0.02)
+    calls = []
+
+    class Server:
+        def __init__(self, name):
+            self.name = name
+
+        def with_cancellation(self, cancellation):
+            return self
+
+        def run(self, command):
+            calls.append((self.name, command.title))
+            taken = ("db1", "keep the backup lock") not in calls and calls[-1][0] == "db2"
+            return Result(HELD if taken else 0, "0\n")
+
+    servers = {name: Server(name) for name in ("db1", "db2")}
+    waiting = leased(
+        servers,
+        place.layout,
+        holder("run-1"),
+        stale_after=30.0,
+        heartbeat=0.05,
+        wait=20,
+        cancellation=Cancellation(),
+        lost=lambda: place.lost.append("run-1"),
+        say=place.said.append,
+    )
+    with waiting:
+        assert ("db1", "keep the backup lock") in calls
+    assert place.lost == []
 
 
 def test_a_lock_without_a_holder_is_one(place):
