@@ -142,6 +142,33 @@ def test_one_that_is_killed_is_taken_back_whole(stack: Stack, damaged: tuple[str
     until("the stack serves", serves)
 
 
+def test_another_environment_takes_its_backup(stack: Stack, damaged: tuple[str, ...]) -> None:
+    """What it held itself is replaced, where the backup came from nothing changes; without --from-env there is none."""
+    emptied("db1")
+    copy = (
+        f'\n[environments.copy.servers.db1]\naddress = "{own_name("db1")}.sandbox"\nroles = ["web", "db"]\n'
+    )
+    stack.edit("ops.toml", lambda text: text + copy)
+    uploads, project = UPLOADS.replace("staging", "copy"), "demo-copy"
+    stack.environment = "copy"
+    try:
+        stack.run("deploy", "--version", "1.0.0")
+        query("db1", project, "INSERT INTO notes (body) VALUES ('its own')")
+        on("db1", f"mkdir -p {uploads} && echo its own > {uploads}/file")
+        assert (
+            "no whole backup" in stack.run("restore", "--id", "latest", "--confirm", "copy", status=2).stderr
+        )
+        stack.run("restore", "--id", "latest", "--from-env", "staging", "--confirm", "copy")
+        assert query("db1", project, "SELECT count(*), min(body) FROM notes") == "100|note 1"
+        assert on("db1", f"cat {uploads}/file").strip() == "first"
+        stack.run("restore.undo", "--confirm", "copy")
+        assert query("db1", project, "SELECT body FROM notes") == "its own"
+        stack.run("stack.remove", "--volumes", "--yes", "--quiet")
+    finally:
+        stack.environment = "staging"
+    assert data() == damaged
+
+
 def test_a_new_server_gets_everything_from_the_storage(stack: Stack) -> None:
     """The old one and its journal are gone: ops.toml, the storage and the secrets are enough."""
     stack.run("restore", "--id", "latest", "--confirm", "staging")
