@@ -145,9 +145,13 @@ def test_one_that_is_killed_is_taken_back_whole(stack: Stack, damaged: tuple[str
 def test_another_environment_takes_its_backup(stack: Stack, damaged: tuple[str, ...]) -> None:
     """What it held itself is replaced, where the backup came from nothing changes; without --from-env there is none."""
     emptied("db1")
-    copy = (
-        f'\n[environments.copy.servers.db1]\naddress = "{own_name("db1")}.sandbox"\nroles = ["web", "db"]\n'
-    )
+    copy = f"""
+[environments.copy]
+state_host = "db1"
+[environments.copy.servers.db1]
+address = "{own_name("db1")}.sandbox"
+roles = ["web", "db"]
+"""
     stack.edit("ops.toml", lambda text: text + copy)
     uploads, project = UPLOADS.replace("staging", "copy"), "demo-copy"
     stack.environment = "copy"
