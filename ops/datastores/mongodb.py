@@ -24,7 +24,7 @@ from ops.commands import Command, quote, quote_all
 from ops.datastores import mongodb_oplog as oplog
 from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.mongodb_shell import LOGIN, TOOL, shell
-from ops.datastores.shell import alone, ending, finding, held, image_of, inside, labels, through_zstd
+from ops.datastores.shell import alone, ending, finding, inside, through_zstd, thrown_away
 from ops.errors import ConfigError, FailedUnchanged, UsageError
 
 __all__ = ["COUNT", "MongoDB"]
@@ -209,24 +209,11 @@ class MongoDB:
         return None  # mongorestore reads an archive for a server alone
 
     def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
-        image, name = image_of(details), f"opsbook-scratch-{tag}-{self.name}"
-        project = f"{self.project}-scratch-{tag}"
-        marks = " ".join(f"--label {quote(label)}" for label in labels(project, self.service))
-        make = f"docker run --detach --network none --name {quote(name)} {marks} {quote(image)} >/dev/null"
+        name, project = f"opsbook-scratch-{tag}-{self.name}", f"{self.project}-scratch-{tag}"
         ping = quote("db.adminCommand({ ping: 1 })")
-        return Scratch(
-            replace(self, project=project),
-            Command(
-                held(
-                    make,
-                    f"docker rm -f -v {quote(name)}",
-                    f"docker exec {quote(name)} mongosh --norc --quiet --eval {ping} >/dev/null 2>&1",
-                ),
-                changes="a throw-away container",
-                timeout=None,
-                title=f"docker run {image}",
-            ),
-        )
+        ready = f"docker exec {quote(name)} mongosh --norc --quiet --eval {ping} >/dev/null 2>&1"
+        hold = thrown_away(details, name, project, self.service, ready)
+        return Scratch(replace(self, project=project), hold)
 
     def narrowed(
         self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]

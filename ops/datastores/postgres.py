@@ -39,7 +39,7 @@ from ops.datastores.postgres_sql import (
     renamings,
     setting,
 )
-from ops.datastores.shell import TAG, finding, held, image_of, inside, labels, through_zstd
+from ops.datastores.shell import TAG, finding, image_of, inside, through_zstd, thrown_away
 from ops.errors import ConfigError, UsageError
 
 __all__ = ["COUNTING", "PSQL", "Postgres"]
@@ -213,24 +213,13 @@ class Postgres:
         )
 
     def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
-        image, name = image_of(details), f"opsbook-scratch-{tag}-{self.name}"
-        user, project = self.user or "postgres", f"{self.project}-scratch-{tag}"
-        marks = " ".join(f"--label {quote(label)}" for label in labels(project, self.service))
-        # Without a network nobody else is there to be trusted. It listens on its loopback once it is initialised.
-        make = (
-            f"docker run --detach --network none --name {quote(name)} {marks} --env POSTGRES_HOST_AUTH_METHOD=trust "
-            f"--env {quote(f'POSTGRES_USER={user}')} {quote(image)} >/dev/null"
-        )
+        name, project = f"opsbook-scratch-{tag}-{self.name}", f"{self.project}-scratch-{tag}"
+        # It listens on its loopback once it is initialised.
         ready = f"docker exec {quote(name)} pg_isready -q -h 127.0.0.1"
-        return Scratch(
-            replace(self, project=project),
-            Command(
-                held(make, f"docker rm -f -v {quote(name)}", ready),
-                changes="a throw-away container",
-                timeout=None,
-                title=f"docker run {image}",
-            ),
-        )
+        user = quote(f"POSTGRES_USER={self.user or 'postgres'}")
+        options = f"--network none --env POSTGRES_HOST_AUTH_METHOD=trust --env {user}"
+        hold = thrown_away(details, name, project, self.service, ready, options)
+        return Scratch(replace(self, project=project), hold)
 
     def narrowed(
         self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]

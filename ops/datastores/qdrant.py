@@ -22,7 +22,7 @@ from urllib.parse import quote as percent
 
 from ops.commands import Command, quote
 from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
-from ops.datastores.shell import TAG, alone, finding, held, image_of, labels, through_zstd
+from ops.datastores.shell import TAG, alone, finding, through_zstd, thrown_away
 from ops.errors import FailedUnchanged, UsageError
 
 __all__ = ["Qdrant"]
@@ -135,25 +135,12 @@ class Qdrant:
         return Command("tar --list --file=- >/dev/null", timeout=None, title="tar --list")
 
     def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
-        image, name = image_of(details), f"opsbook-scratch-{tag}-{self.name}"
-        project = f"{self.project}-scratch-{tag}"
-        marks = " ".join(f"--label {quote(label)}" for label in labels(project, self.service))
-        # It is talked to through its address, which no container without a network has.
-        make = f"docker run --detach --name {quote(name)} {marks} {quote(image)} >/dev/null"
+        name, project = f"opsbook-scratch-{tag}-{self.name}", f"{self.project}-scratch-{tag}"
         address = f"$(docker inspect -f {{{{.NetworkSettings.IPAddress}}}} {quote(name)})"
-        return Scratch(
-            replace(self, project=project),
-            Command(
-                held(
-                    make,
-                    f"docker rm -f -v {quote(name)}",
-                    f'curl -sf --noproxy "*" "http://{address}:6333/collections" >/dev/null',
-                ),
-                changes="a throw-away container",
-                timeout=None,
-                title=f"docker run {image}",
-            ),
-        )
+        ready = f'curl -sf --noproxy "*" "http://{address}:6333/collections" >/dev/null'
+        # It is talked to through its address, which no container without a network has.
+        hold = thrown_away(details, name, project, self.service, ready, options="")
+        return Scratch(replace(self, project=project), hold)
 
     def narrowed(
         self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]

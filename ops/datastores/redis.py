@@ -22,7 +22,7 @@ from typing import Any
 
 from ops.commands import Command, quote
 from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
-from ops.datastores.shell import TAG, alone, finding, held, image_of, inside, labels, through_zstd
+from ops.datastores.shell import TAG, alone, finding, image_of, inside, through_zstd, thrown_away
 from ops.errors import FailedUnchanged, UsageError
 
 __all__ = ["Redis", "counts_in"]
@@ -166,20 +166,11 @@ class Redis:
         )
 
     def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
-        image, name = image_of(details), f"opsbook-scratch-{tag}-{self.name}"
-        project = f"{self.project}-scratch-{tag}"
-        marks = " ".join(f"--label {quote(label)}" for label in labels(project, self.service))
-        make = f"docker run --detach --network none --name {quote(name)} {marks} --volume /data {quote(image)} >/dev/null"
+        name, project = f"opsbook-scratch-{tag}-{self.name}", f"{self.project}-scratch-{tag}"
         ready = f'[ "$(docker exec {quote(name)} redis-cli ping 2>/dev/null)" = PONG ]'
-        return Scratch(
-            replace(self, project=project),
-            Command(
-                held(make, f"docker rm -f -v {quote(name)}", ready),
-                changes="a throw-away container",
-                timeout=None,
-                title=f"docker run {image}",
-            ),
-        )
+        options = "--network none --volume /data"
+        hold = thrown_away(details, name, project, self.service, ready, options)
+        return Scratch(replace(self, project=project), hold)
 
     def narrowed(
         self, details: Mapping[str, Any], counts: Counts, wanted: Collection[str]

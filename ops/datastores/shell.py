@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from ops.commands import quote, quote_all
+from ops.commands import Command, quote, quote_all
 from ops.datastores.base import Packing
 from ops.errors import UsageError
 
@@ -23,6 +23,7 @@ __all__ = [
     "restoring",
     "store_key",
     "through_zstd",
+    "thrown_away",
 ]
 
 TAG = "[0-9]" * 8 + "t" + "[0-9]" * 6 + "z" + "[0-9a-f]" * 4  # the tag of a restore, as a shell's pattern
@@ -79,6 +80,29 @@ def held(make: str, remove: str, ready: str = "true") -> str:
         f"trap 'exit 143' TERM INT HUP PIPE; {make} || exit 1; i=0; until {ready}; do "
         'i=$((i+1)); [ $i -le 300 ] || { echo "it is not ready" >&2; exit 1; }; sleep 0.2; done; echo ready; '
         "sleep 2147483647 & wait $!"
+    )
+
+
+def thrown_away(
+    details: Mapping[str, Any],
+    name: str,
+    project: str,
+    service: str,
+    ready: str,
+    options: str = "--network none",
+) -> Command:
+    """Return the command that holds a container of the image that a dump came out of, found as a service's is.
+
+    `ready` is shell that succeeds once it takes data. Without a network nobody else is there to be trusted.
+    """
+    image = image_of(details)
+    marks = " ".join(f"--label {quote(label)}" for label in labels(project, service))
+    make = f"docker run --detach {options} --name {quote(name)} {marks} {quote(image)} >/dev/null"
+    return Command(
+        held(make, f"docker rm -f -v {quote(name)}", ready),
+        changes="a throw-away container",
+        timeout=None,
+        title=f"docker run {image}",
     )
 
 
