@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.commands import Command, quote, quote_all
-from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream
+from ops.datastores.at_moment import AtMoment
+from ops.datastores.base import Counts, Incoming, Looked, Scratch
 from ops.datastores.mongodb import COUNT, MongoDB
 from ops.datastores.mongodb_oplog import ENTRIES, INDEXES, OPLOG
 from ops.datastores.mongodb_shell import shell
-from ops.datastores.shell import restoring, store_key
+from ops.datastores.shell import restoring
 
 __all__ = ["SCAN", "MongoDBMoment"]
 
@@ -85,27 +86,14 @@ for (const db of databases) {
 
 
 @dataclass(frozen=True)
-class MongoDBMoment:
+class MongoDBMoment(AtMoment[MongoDB]):
     """A MongoDB server whose databases come back as they were at a moment."""
-
-    store: MongoDB
-
-    @property
-    def kind(self) -> str:
-        return self.store.kind
-
-    @property
-    def server(self) -> str:
-        return self.store.server
 
     def look(self) -> Command:
         return self.store.look()
 
     def read(self, text: str) -> Looked:
         return self.store.read(text)
-
-    def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
-        return self.store.reading(details, part)
 
     def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
         made = self.store.scratch(details, tag, folder)
@@ -197,9 +185,6 @@ class MongoDBMoment:
             title=f"replay the oplog of {self.store.service} to {details['moment']}, and count",
         )
 
-    def counted(self, text: str) -> Counts:
-        return self.store.counted(text)
-
     def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         return self.store.swap(details, looked, tag)
 
@@ -214,25 +199,6 @@ class MongoDBMoment:
         return replace(
             gone, script=f"docker rm -f -v {quote(self._name(tag))} >/dev/null 2>&1; {gone.script}"
         )
-
-    def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
-        return self.store.streams(looked, packing, mark)
-
-    def counts_of(self, told: str) -> Mapping[str, int]:
-        return self.store.counts_of(told)
-
-    def details_of(self, looked: Looked) -> Mapping[str, Any]:
-        return self.store.details_of(looked)
-
-    def warnings_of(self, told: str) -> tuple[str, ...]:
-        return self.store.warnings_of(told)
-
-    @property
-    def _key(self) -> str:
-        return store_key(f"{self.store.project}/{self.store.name}")
-
-    def _name(self, tag: str) -> str:
-        return f"opsbook-{tag}-{self._key}"
 
     def _over(self, details: Mapping[str, Any], looked: Looked, tag: str) -> str:
         """Return shell that brings each database from the throw-away server beside the live one; sh knows no pipefail."""

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops.commands import Command, quote
-from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, read_lines
+from ops.datastores.at_moment import AtMoment
+from ops.datastores.base import Counts, Incoming, Looked, Scratch, read_lines
 from ops.datastores.postgres import COUNTING, PSQL, Postgres
 from ops.datastores.postgres_sql import cluster_place
 from ops.datastores.postgres_wal import BASE
-from ops.datastores.shell import TAG, finding, restoring, store_key
+from ops.datastores.shell import TAG, finding, restoring
 from ops.errors import UsageError
 
 __all__ = ["PostgresCluster"]
@@ -37,18 +38,8 @@ _COUNT_ALL = (
 
 
 @dataclass(frozen=True)
-class PostgresCluster:
+class PostgresCluster(AtMoment[Postgres]):
     """A PostgreSQL server whose whole cluster is restored; whether it runs, or can, does not matter before the swap."""
-
-    store: Postgres
-
-    @property
-    def kind(self) -> str:
-        return self.store.kind
-
-    @property
-    def server(self) -> str:
-        return self.store.server
 
     def look(self) -> Command:
         asked = (
@@ -85,9 +76,6 @@ class PostgresCluster:
             f"{self.store.name} comes back to a moment as a whole cluster, not as one database",
             next_step="--id with a full backup restores one database alone",
         )
-
-    def reading(self, details: Mapping[str, Any], part: str) -> Command | None:
-        return self.store.reading(details, part)
 
     def scratch(self, details: Mapping[str, Any], tag: str, folder: str) -> Scratch:
         """A cluster that was just made is as good as any to be swapped."""
@@ -179,9 +167,6 @@ class PostgresCluster:
             title=f"recover {self.store.service} beside the live one to {details['moment']}, and count",
         )
 
-    def counted(self, text: str) -> Counts:
-        return self.store.counted(text)
-
     def swap(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         old = f'"$D"/{self._place("old", tag)}'
         script = (
@@ -219,30 +204,11 @@ class PostgresCluster:
             "remove what is beside the live cluster",
         )
 
-    def streams(self, looked: Looked, packing: Packing, mark: str) -> tuple[Stream, ...]:
-        return self.store.streams(looked, packing, mark)
-
-    def counts_of(self, told: str) -> Mapping[str, int]:
-        return self.store.counts_of(told)
-
-    def details_of(self, looked: Looked) -> Mapping[str, Any]:
-        return self.store.details_of(looked)
-
-    def warnings_of(self, told: str) -> tuple[str, ...]:
-        return self.store.warnings_of(told)
-
-    @property
-    def _key(self) -> str:
-        return store_key(f"{self.store.project}/{self.store.name}")
-
     def _place(self, word: str, tag: str) -> str:
         return cluster_place(self.store.project, self.store.name, word, tag)
 
     def _places(self, word: str) -> str:
         return self._place(word, TAG)
-
-    def _name(self, tag: str) -> str:
-        return f"opsbook-{tag}-{self._key}"
 
     def _run(self, script: str, looked: Looked, tag: str, *, stdin: bool = False) -> str:
         """Return shell that runs a script as the data's owner in a container beside the live one, `P` being the place."""
