@@ -155,16 +155,14 @@ def prune(
 ) -> Answer:
     """Remove backups that [backup.keep] wants no more, and what runs that died left in the storage."""
     from ops.tasks.backups_showing import pruned_text
+    from ops.tasks.live import lines_for
 
     target = target_of(env, stack)
-    from ops.runs.reporting import Silent
-    from ops.tasks.live import Lines
-
     found = target.backup.prune(
         wait=at_least(0, "--wait", wait),
         state_host=state_host or None,
         dry_run=dry_run,
-        reporter=Silent() if json or quiet else Lines(target.settings.redactor),
+        reporter=lines_for(json=json, quiet=quiet, redact=target.settings.redactor),
     )
     return Answer(pruned_text(found, dry_run=dry_run), data=found, settings=target.settings)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ops.runs.phases import Phase
     from ops.runs.reporting import Reporter
 
-__all__ = ["Lines", "Live", "reporter_for"]
+__all__ = ["Lines", "Live", "lines_for", "reporter_for"]
 
 PHASES = {
     "check": "asking the servers",
@@ -37,6 +37,13 @@ def reporter_for(*, json: bool, quiet: bool, redact: Callable[[str], str]) -> Re
     if json or quiet:
         return Silent()
     return Live(redact) if interactive(sys.stdout) else Lines(redact)
+
+
+def lines_for(*, json: bool, quiet: bool, redact: Callable[[str], str]) -> Reporter:
+    """The same in plain lines, for a run in which a question is asked."""
+    from ops.runs.reporting import Silent
+
+    return Silent() if json or quiet else Lines(redact)
 
 
 class Lines:

@@ -14,8 +14,6 @@ from ops.tasks.options import at_least, helps, names, target_of
 
 if TYPE_CHECKING:
     from ops.archive.manifest import Manifest
-    from ops.environments import Environment
-    from ops.runs.reporting import Reporter
 
 __all__ = ["drill", "restore", "undo"]
 
@@ -56,6 +54,7 @@ def restore(
 ) -> Answer:
     """Restore a backup beside the live data, count it and swap the two; without --id or --at, list the backups."""
     from ops.tasks.backups_showing import catalog_text, moment_text, restore_plan_text, restored_text
+    from ops.tasks.live import lines_for
 
     target = target_of(env, stack)
     settings, chosen = target.settings, names("--only", only)
@@ -79,7 +78,7 @@ def restore(
             confirm,
         )
 
-    with closing(_reporter(target, json, quiet)) as reporter:
+    with closing(lines_for(json=json, quiet=quiet, redact=target.settings.redactor)) as reporter:
         restored = target.restore(
             id or None,
             **which,  # type: ignore[arg-type]
@@ -112,6 +111,7 @@ def undo(
 ) -> Answer:
     """Swap back what the last restore brought; what was written since then goes with it."""
     from ops.tasks.backups_showing import undo_plan_text, undone_text
+    from ops.tasks.live import lines_for
 
     target = target_of(env, stack)
     if dry_run:
@@ -119,7 +119,7 @@ def undo(
         return Answer(undo_plan_text(plan), data=plan, settings=target.settings)
     question = f"Undo the last restore of {target.settings.environment}?"
     confirm_name(target.settings, question, confirm)
-    with closing(_reporter(target, json, quiet)) as reporter:
+    with closing(lines_for(json=json, quiet=quiet, redact=target.settings.redactor)) as reporter:
         outcome = target.undo_restore(
             wait=at_least(0, "--wait", wait), state_host=state_host or None, reporter=reporter
         )
@@ -151,12 +151,13 @@ def drill(
 ) -> Answer:
     """Restore the newest backup into throw-away places and measure RTO and RPO; exit 1 when a target is missed."""
     from ops.tasks.backups_showing import drill_plan_text, drilled_text
+    from ops.tasks.live import lines_for
 
     target = target_of(env, stack)
     if dry_run:
         plan = target.plan_drill(server=on or None)
         return Answer(drill_plan_text(plan), data=plan, settings=target.settings)
-    with closing(_reporter(target, json, quiet)) as reporter:
+    with closing(lines_for(json=json, quiet=quiet, redact=target.settings.redactor)) as reporter:
         found = target.drill(
             identity=identity or None, server=on or None, state_host=state_host or None, reporter=reporter
         )
@@ -167,11 +168,3 @@ def drill(
         settings=target.settings,
         exit_code=1 if found.missed else 0,
     )
-
-
-def _reporter(target: Environment, json: bool, quiet: bool) -> Reporter:
-    """Plain lines: a question is asked in between."""
-    from ops.runs.reporting import Silent
-    from ops.tasks.live import Lines
-
-    return Silent() if json or quiet else Lines(target.settings.redactor)
