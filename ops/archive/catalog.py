@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import chain
 from pathlib import PurePosixPath
 
 from ops.archive.manifest import NAME, VERIFIED, Damaged, Manifest, Verified
 from ops.storage.base import Item, Storage
 
-__all__ = ["Catalog", "Entry", "catalog", "linked"]
+__all__ = ["Catalog", "Entry", "catalog", "linked", "newest_whole"]
 
 AT_ONCE = 16
 
@@ -120,6 +121,19 @@ def catalog(
     )
     rest = chain.from_iterable(items for name, items in folders.items() if name not in complete)
     return Catalog(linked(sorted(ours, key=_age)), tuple(item for item in rest if owns(item.key)))
+
+
+def newest_whole(entries: Iterable[Entry], now: datetime) -> Manifest | None:
+    """Given entries, the oldest first, return the newest good backup of all datastores, None where there is none.
+
+    One from the future is not the newest: a clock that was wrong once would have it so for years.
+    """
+    found = None
+    for entry in entries:
+        manifest = entry.manifest
+        if manifest is not None and entry.fault is None and manifest.whole and not manifest.is_ahead_of(now):
+            found = manifest
+    return found
 
 
 def linked(entries: Iterable[Entry]) -> tuple[Entry, ...]:

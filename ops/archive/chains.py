@@ -28,7 +28,7 @@ def chain_to_extend(entries: Iterable[Entry], now: datetime) -> tuple[Chain, str
     A full backup of some datastores only begins no chain, and one from the future is not the newest.
     """
     entries = tuple(entries)
-    whole = [found for found in chains(entries) if not (found[0].partial or found[0].is_ahead_of(now))]
+    whole = [found for found in chains(entries) if found[0].whole and not found[0].is_ahead_of(now)]
     if not whole:
         return (), "there is no good full backup of all datastores to build on"
     newest = whole[-1]

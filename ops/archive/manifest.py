@@ -72,6 +72,12 @@ class Saved:
         """Bytes in the storage."""
         return sum(stored.size for part in self.parts for stored in part.objects)
 
+    @property
+    def increments(self) -> Mapping[str, Any]:
+        """How far it came, for the next increment; empty where none can follow."""
+        found: Mapping[str, Any] = self.details.get("increments", {})
+        return found
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -100,6 +106,11 @@ class Manifest:
     def stored(self) -> int:
         """Bytes in the storage, without the manifest."""
         return sum(saved.stored for saved in self.datastores.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of all datastores, and no safety backup."""
+        return not (self.partial or self.safety)
 
     def is_ahead_of(self, now: datetime) -> bool:
         """Return whether it is from the future: a clock was wrong, and it is not the newest, whatever its id says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -74,7 +74,7 @@ def at_moment(found: Sequence[Chain], moment: datetime, names: Collection[str] =
     A datastore that has increments without gaps comes back as of that very moment, any other as of its last backup
     before it; `as_of` in its details has which. Raises UsageError with what is possible where it lies outside.
     """
-    usable = [chain for chain in found if not (chain[0].partial or chain[0].safety)]
+    usable = [chain for chain in found if chain[0].whole]
     begun = [chain for chain in usable if _finished(chain[0]) <= moment]
     if not begun:
         raise _outside(moment, ranges(usable, names))
@@ -132,7 +132,7 @@ def _merged(chain: Sequence[Manifest], name: str, moment: str | None) -> Saved:
     )
     members = members[whole:]
     last, newest = members[-1]
-    begun: Mapping[str, Any] = members[0][1].details.get("increments", {})
+    begun = members[0][1].increments
     wanted, dumps = begun.get("parts"), begun.get("dumps", False)
     parts, counts, order = [], {}, []
     for manifest, saved in members:
@@ -158,17 +158,14 @@ def _merged(chain: Sequence[Manifest], name: str, moment: str | None) -> Saved:
 
 def _dumps(saved: Saved) -> Saved:
     """Return a datastore without the parts that serve increments alone."""
-    chain: Collection[str] = saved.details.get("increments", {}).get("parts", ())
+    chain: Collection[str] = saved.increments.get("parts", ())
     counts = {name: rows for name, rows in saved.counts.items() if name not in chain}
     return replace(saved, parts=tuple(part for part in saved.parts if part.name not in chain), counts=counts)
 
 
 def _until(saved: Saved | None) -> str | None:
     """Return the moment up to which a datastore's increments reach without a gap, None where there is no such thing."""
-    if saved is None:
-        return None
-    found: Mapping[str, Any] = saved.details.get("increments", {})
-    until: str | None = found.get("until")
+    until: str | None = saved.increments.get("until") if saved is not None else None
     return until
 
 

@@ -104,8 +104,7 @@ def alarms(settings: Settings, hosts: Mapping[str, Host], found: Catalog) -> tup
 def progress_of(chain: Chain, name: str) -> Mapping[str, Any]:
     """Return how far a datastore came in a chain, empty where nothing is known of it."""
     saved = chain[-1].datastores.get(name)
-    found: Mapping[str, Any] = saved.details.get("increments", {}) if saved is not None else {}
-    return found
+    return saved.increments if saved is not None else {}
 
 
 def settle(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ops.archive.catalog import Catalog, Entry, catalog
+from ops.archive.catalog import Catalog, Entry, catalog, newest_whole
 from ops.archive.chains import chains
 from ops.archive.manifest import Damaged, Manifest
 from ops.archive.moments import as_of, at_moment, parsed_moment
@@ -36,19 +36,12 @@ def chosen_backup(settings: Settings, wanted: str) -> Manifest:
     entries = backups(settings).entries
     list_them = f"inv backup.list {settings.options}"
     if wanted == "latest":
-        now = datetime.now(UTC)
-        whole = [
-            entry.manifest
-            for entry in entries
-            if entry.manifest is not None
-            and entry.fault is None
-            and not (entry.manifest.partial or entry.manifest.safety or entry.manifest.is_ahead_of(now))
-        ]
-        if not whole:
+        newest = newest_whole(entries, datetime.now(UTC))
+        if newest is None:
             raise UsageError(
                 f"there is no whole backup of {settings.stack} {settings.environment}", next_step=list_them
             )
-        return restored(entries, whole[-1])
+        return restored(entries, newest)
     entry = next((entry for entry in entries if entry.id == wanted), None)
     if entry is None:
         raise UsageError(

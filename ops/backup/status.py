@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops.archive.catalog import Catalog
+from ops.archive.catalog import Catalog, newest_whole
 
 __all__ = ["BackupStatus", "backup_status"]
 
@@ -28,22 +28,11 @@ class BackupStatus:
 
 
 def backup_status(found: Catalog, rpo: float, now: datetime, alarms: tuple[str, ...] = ()) -> BackupStatus:
-    """Return the status of what the storage lists. The age counts from the start: rows written since are not in it.
-
-    A backup from the future is not the newest: a clock that was wrong once would say that all is well for years.
-    """
-    good = [
-        entry.manifest
-        for entry in found.entries
-        if entry.manifest is not None
-        and entry.fault is None
-        and not (entry.manifest.partial or entry.manifest.safety)
-        and not entry.manifest.is_ahead_of(now)
-    ]
+    """Return the status of what the storage lists. The age counts from the start: rows written since are not in it."""
+    newest = newest_whole(found.entries, now)
     damaged = tuple(entry.id for entry in found.entries if entry.fault is not None)
-    if not good:
+    if newest is None:
         return BackupStatus(2, None, None, rpo, damaged, alarms)
-    newest = good[-1]
     age = max(0.0, (now - datetime.fromisoformat(newest.started_at)).total_seconds())
     code = 2 if age > rpo or alarms else 1 if damaged else 0
     return BackupStatus(code, newest.id, age, rpo, damaged, alarms)
