@@ -240,13 +240,16 @@ class Restore(Model):
     )
 
 
-class Postgres(Model):
-    """A PostgreSQL server in a container of the stack."""
-
+class _InContainer(Model):
     service: Name = Field(description="Its service of the compose files.")
     server: Name | None = Field(
         default=None, description="Its server, where the service runs on more than one."
     )
+
+
+class Postgres(_InContainer):
+    """A PostgreSQL server in a container of the stack."""
+
     user: str = Field(
         default="", description="Superuser; empty means the container's POSTGRES_USER, else `postgres`."
     )
@@ -266,31 +269,17 @@ class Postgres(Model):
     )
 
 
-class Redis(Model):
+class Redis(_InContainer):
     """A Redis server in a container of the stack. Its password is taken from the container, wherever that has it."""
 
-    service: Name = Field(description="Its service of the compose files.")
-    server: Name | None = Field(
-        default=None, description="Its server, where the service runs on more than one."
-    )
 
-
-class Qdrant(Model):
+class Qdrant(_InContainer):
     """A Qdrant server in a container of the stack. Its key is taken from the container; the server needs curl."""
 
-    service: Name = Field(description="Its service of the compose files.")
-    server: Name | None = Field(
-        default=None, description="Its server, where the service runs on more than one."
-    )
 
-
-class MongoDB(Model):
+class MongoDB(_InContainer):
     """A MongoDB server in a container of the stack. Its user is that of MONGO_INITDB_ROOT_USERNAME and _PASSWORD there."""
 
-    service: Name = Field(description="Its service of the compose files.")
-    server: Name | None = Field(
-        default=None, description="Its server, where the service runs on more than one."
-    )
     databases: tuple[str, ...] = Field(
         default=(), description="Databases to dump; none means all but admin, config and local."
     )
