@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from ops.commands import Command, quote
-from ops.errors import Interrupted, OpsError, RolledBack
-from ops.hosts import Cancelled, Host
+from ops.errors import Interrupted, RolledBack
+from ops.hosts import Host
 from ops.hosts.fleet import each, together
 from ops.restore.places import Place
 from ops.runs.acquiring import take_lock
@@ -24,12 +24,8 @@ def ending(run: Run) -> Iterator[None]:
     """Write the journal's last line and give the lock back, whatever the end."""
     try:
         yield
-    except Cancelled:
-        told = run.stopped_by or Interrupted(
-            f"{run.action} was interrupted", signal_number=run.interruption.number or 2
-        )
     except Exception as caught:
-        told = caught if isinstance(caught, OpsError) else run.unexpected(caught)
+        told = run.told(caught)
     else:
         finish(run, "done", 0)
         return

@@ -18,10 +18,8 @@ def journalled(run: Run) -> Iterator[None]:
     """Whatever the end, the journal has it."""
     try:
         yield
-    except (OpsError, Cancelled) as error:
-        told = _as_told(run, error)
-    except Exception as error:
-        told = run.unexpected(error)
+    except Exception as caught:
+        told = run.told(caught)
     else:
         return
     run.interruption.fresh()
@@ -29,14 +27,6 @@ def journalled(run: Run) -> Iterator[None]:
     note(run, word, exit_code=told.exit_code, seconds=run.seconds, message=run.settings.redactor(str(told)))
     told.outcome = run.outcome({})
     raise told
-
-
-def _as_told(run: Run, error: OpsError | Cancelled) -> OpsError:
-    if isinstance(error, OpsError):
-        return error
-    if run.stopped_by is not None:
-        return run.stopped_by
-    return Interrupted(f"{run.action} was interrupted", signal_number=run.interruption.number or 2)
 
 
 def note(run: Run, event: str, **fields: object) -> None:

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 
 from ops.config import Settings
 from ops.engines.layout import Layout
-from ops.errors import Locked, OpsError, Unreachable
-from ops.hosts import Cancellation, Host
+from ops.errors import Interrupted, Locked, OpsError, Unreachable
+from ops.hosts import Cancellation, Cancelled, Host
 from ops.outcomes import Outcome, Target
 from ops.runs.execute import Workbench
 from ops.runs.fence import Fence, FencedHost
@@ -126,6 +126,16 @@ class Run:
         return OpsError(
             f"unexpected {type(error).__name__}: {error}",
             next_step=f"report {self.log.path} as a fault of Opsbook",
+        )
+
+    def told(self, caught: Exception) -> OpsError:
+        """Return what ended the run as people and the journal are told it."""
+        if isinstance(caught, OpsError):
+            return caught
+        if not isinstance(caught, Cancelled):
+            return self.unexpected(caught)
+        return self.stopped_by or Interrupted(
+            f"{self.action} was interrupted", signal_number=self.interruption.number or 2
         )
 
     def journal(self, event: str, **fields: object) -> Entry:
