@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.rounds import Measured, rounds, run, table
+from bench.rounds import Measured, quiet, rounds, run, table
 from ops import sandbox
 
 ROOT = Path(__file__).parents[1]
@@ -249,7 +249,7 @@ def report() -> tuple[list[str], bool]:
                     "bare pipe: `ssh docker exec pg_dump -Fc -Z zstd:3` into the upload": lambda n: (
                         found.pipe(f"{found.remote} {shlex.quote(dump)} | {found.up('pipe')}")
                     ),
-                    "Opsbook": lambda n: _quiet(found.opsbook("backup.full", "--only", "db", "--quiet")),
+                    "Opsbook": lambda n: quiet(found.opsbook("backup.full", "--only", "db", "--quiet")),
                 },
                 lambda n: found.pipe(
                     f"{found.remote} {shlex.quote(f'set -e; docker exec {container} pg_dump -U postgres shop | gzip > /srv/bench/db.sql.gz; md5sum /srv/bench/db.sql.gz')}"
@@ -261,7 +261,7 @@ def report() -> tuple[list[str], bool]:
                     "bare pipe: `ssh tar | zstd -3 -T0` into the upload": lambda n: found.pipe(
                         f"{found.remote} 'tar -C /srv/bench/files -cf - . | zstd -q -3 -T0' | {found.up('pipe')}"
                     ),
-                    "Opsbook": lambda n: _quiet(found.opsbook("backup.full", "--only", "files", "--quiet")),
+                    "Opsbook": lambda n: quiet(found.opsbook("backup.full", "--only", "files", "--quiet")),
                 },
                 lambda n: found.pipe(
                     f"{found.remote} 'set -e; tar -czf /srv/bench/files.tar.gz -C /srv/bench files; md5sum /srv/bench/files.tar.gz'"
@@ -328,7 +328,7 @@ def restore_report() -> tuple[list[str], bool]:
                 + ("`pg_restore`" if name == "db" else "`zstd -d \\| tar -x`"): lambda n, pipe=pipe: (
                     found.pipe(pipe)
                 ),  # type: ignore[misc]
-                "Opsbook": lambda n, name=name: _quiet(  # type: ignore[misc]
+                "Opsbook": lambda n, name=name: quiet(  # type: ignore[misc]
                     found.opsbook(
                         "restore", "--id", ids[name], "--no-safety", "--confirm", "bench", "--quiet"
                     )
@@ -404,10 +404,10 @@ def _borgmatic(found: Field) -> list[str]:
     local.rename(found.folder / "ops.toml")
     measured: list[Measured] = rounds(
         {
-            "Opsbook to a folder": lambda n: _quiet(
+            "Opsbook to a folder": lambda n: quiet(
                 found.opsbook("backup.full", "--only", "db", "--state-host", SERVER, "--quiet")
             ),
-            "borgmatic to a repository, first archive": lambda n: _quiet(
+            "borgmatic to a repository, first archive": lambda n: quiet(
                 run([*borgmatic, "create"], folder=folder, env=found.env)
             ),
         },
@@ -417,7 +417,7 @@ def _borgmatic(found: Field) -> list[str]:
     sizes = [_size(found.folder / "kept"), _size(folder / "repository")]
     again = rounds(
         {
-            "borgmatic, second archive of the same data": lambda n: _quiet(
+            "borgmatic, second archive of the same data": lambda n: quiet(
                 run([*borgmatic, "create"], folder=folder, env=found.env)
             )
         },
@@ -456,7 +456,3 @@ def _written() -> int:
         if Path(f"/sys/block/{words[2]}/device").exists():
             total += int(words[9]) * 512
     return total
-
-
-def _quiet(text: str) -> None:
-    del text

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench.rounds import rounds, run, table
+from bench.rounds import quiet, rounds, run, table
 
 __all__ = ["report"]
 
@@ -25,8 +25,8 @@ def report() -> tuple[list[str], bool]:
         (bare / "tasks.py").write_text(bare_tasks(names))
         measured = rounds(
             {
-                "bare Invoke": lambda number: _quiet(run([INV, "--list"], folder=bare, env=env)),
-                "Opsbook": lambda number: _quiet(run([INV, "--list"], folder=ROOT, env=env)),
+                "bare Invoke": lambda number: quiet(run([INV, "--list"], folder=bare, env=env)),
+                "Opsbook": lambda number: quiet(run([INV, "--list"], folder=ROOT, env=env)),
             },
             15,
         )
@@ -51,7 +51,3 @@ def bare_tasks(names: list[str]) -> str:
         )
         lines.append(f"{family}_.add_task(t{number})" if rest else f"namespace.add_task(t{number})")
     return "\n".join(lines) + "\n"
-
-
-def _quiet(text: str) -> None:
-    del text

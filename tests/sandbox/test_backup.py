@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -38,17 +39,13 @@ pytestmark = [pytest.mark.parity("B3"), pytest.mark.parity("B4"), pytest.mark.pa
 def sql(text: str, database: str = "demo", *, status: int | None = 0) -> str:
     """Return what PostgreSQL answers in any database, asked through its own socket."""
     (one,) = containers("web1", PROJECT, "postgres")
-    variables = f"-e PGDATABASE={_quoted(database)} -e PGUSER=demo"
+    variables = f"-e PGDATABASE={shlex.quote(database)} -e PGUSER=demo"
     return on(
         "web1",
         f"docker exec -i {variables} {one.id} psql -AtqX -v ON_ERROR_STOP=1",
         stdin=text.encode(),
         status=status,
     ).strip()
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 @pytest.fixture(scope="module")
@@ -387,7 +384,7 @@ def test_two_at_once_are_one_and_a_refusal(stack: Stack) -> None:
 def test_no_password_is_in_a_log_a_manifest_the_journal_or_an_argument(stack: Stack) -> None:
     """Nor any that PostgreSQL knows; every process of the server is looked at while it is dumped and restored."""
     looking = "while [ ! -e /run/enough ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' >> /run/seen; done"
-    on("web1", f"rm -f /run/enough /run/seen; setsid sh -c {_quoted(looking)} >/dev/null 2>&1 &")
+    on("web1", f"rm -f /run/enough /run/seen; setsid sh -c {shlex.quote(looking)} >/dev/null 2>&1 &")
     try:
         told = stack.run("backup.full").stdout
         told += stack.run("restore", "--id", "latest", "--no-safety", "--confirm", "staging").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -246,9 +247,7 @@ def mongo(script: str) -> str:
         "const e = process.env, mongo = new Mongo(`mongodb://root:${encodeURIComponent(e.MONGO_INITDB_ROOT_PASSWORD)}"
         "@127.0.0.1/?authSource=admin&directConnection=true`), base = (name) => mongo.getDB(name);\n"
     )
-    shell = (
-        f"docker exec {container('mongodb')} mongosh --nodb --norc --quiet --eval {_quoted(connect + script)}"
-    )
+    shell = f"docker exec {container('mongodb')} mongosh --nodb --norc --quiet --eval {shlex.quote(connect + script)}"
     return on("web1", shell).strip()
 
 
@@ -307,7 +306,7 @@ def stack(sandbox: boxes.Sandbox, tmp_path_factory: pytest.TempPathFactory) -> S
     )
     on(
         "web1",
-        f"export PASSWORD={_quoted(PASSWORD)}; docker compose -p {PROJECT} -f - up -d --quiet-pull --wait 2>&1",
+        f"export PASSWORD={shlex.quote(PASSWORD)}; docker compose -p {PROJECT} -f - up -d --quiet-pull --wait 2>&1",
         stdin=COMPOSE.encode(),
     )
     return Stack(folder, "test")
@@ -342,7 +341,7 @@ def cut() -> Iterator[Callable[..., None]]:
             f"cat > /usr/local/bin/{kind.tool}; chmod +x /usr/local/bin/{kind.tool}",
             stdin=tool.encode(),
         )
-        on("web1", f"printf '%s\\n' {times} {_quoted(word)} > /run/ops-cut")
+        on("web1", f"printf '%s\\n' {times} {shlex.quote(word)} > /run/ops-cut")
 
     yield arm
     disarm()
@@ -452,7 +451,7 @@ def test_all_of_them_come_back_at_once_and_no_password_is_in_an_argument_or_a_lo
         "rm -f /run/seen; while [ ! -e /run/enough ]; do "
         "grep -aH '' /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' >> /run/seen; sleep 0.05; done"
     )
-    on("web1", f"rm -f /run/enough; setsid sh -c {_quoted(watch)} >/dev/null 2>&1 &")
+    on("web1", f"rm -f /run/enough; setsid sh -c {shlex.quote(watch)} >/dev/null 2>&1 &")
     try:
         told = backed.run("backup.full").stdout
         for kind in KINDS:
@@ -468,10 +467,6 @@ def test_all_of_them_come_back_at_once_and_no_password_is_in_an_argument_or_a_lo
     ours = [line for line in seen.split("\n") if "OPS_RUN" in line or "curl" in line or "--archive" in line]
     assert not [line for line in ours if PASSWORD in line]
     assert PASSWORD not in told
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 @pytest.mark.parity("B2")
@@ -511,7 +506,7 @@ def test_a_replay_ends_before_the_first_entry_past_its_moment_and_counts_each_sl
     def scanned(until: int) -> str:
         given = f'"/tmp/oplog", {json.dumps(ends)}, {until}'
         script = f'const scan = new Function("fs", "path", "ends", "until", {json.dumps(SCAN)}); print(JSON.stringify(scan(require("fs"), {given})))'
-        words = f"mongosh --nodb --norc --quiet --eval {_quoted(script)} 2>&1 || true"
+        words = f"mongosh --nodb --norc --quiet --eval {shlex.quote(script)} 2>&1 || true"
         return on("web1", f"docker exec {container('mongodb')} {words}").strip()
 
     writing = f"docker exec -i {container('mongodb')} sh -c 'cat > /tmp/oplog'"
