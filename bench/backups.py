@@ -205,17 +205,17 @@ class Field:
         """Return the download that all but Opsbook use."""
         return f"{PYTHON} download.py {self.weed.endpoint} {BUCKET} {key}"
 
-    def clean(self, *, keep: tuple[str, ...] = ()) -> None:
-        """Empty the bucket, off the clock, but for what begins with a name in `keep`."""
+    def clean(self) -> None:
+        """Empty the bucket, off the clock. It goes and comes again, since what is deleted in it keeps its memory for long."""
         import boto3
 
-        client = boto3.resource(
+        bucket = boto3.resource(
             "s3", endpoint_url=self.weed.endpoint, region_name="us-east-1",
             aws_access_key_id=ACCESS, aws_secret_access_key=SECRET,
-        )  # fmt: skip
-        for found in client.Bucket(BUCKET).objects.all():
-            if not found.key.startswith(keep):
-                found.delete()
+        ).Bucket(BUCKET)  # fmt: skip
+        bucket.objects.all().delete()
+        bucket.delete()
+        bucket.create()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def opened(storage: Storage, part: Part, identities: Sequence[Identity] = ()) ->
     Raises UsageError for an encrypted part without identities, or with none that fits.
     """
     if not part.encrypted:
-        return _stored(storage, part)
+        return _ahead(_stored(storage, part))
     if not identities:
         raise UsageError(
             f"{part.name} is encrypted, and the private key is not here", next_step="add --identity FILE"
@@ -99,10 +100,11 @@ def _stored(storage: Storage, part: Part) -> Generator[bytes, None, None]:
     for stored in part.objects:
         found, size = hashlib.sha256(), 0
         try:
-            for piece in storage.read(stored.key):
-                found.update(piece)
-                size += len(piece)
-                yield piece
+            with closing(_ahead(storage.read(stored.key))) as pieces:
+                for piece in pieces:
+                    found.update(piece)
+                    size += len(piece)
+                    yield piece
         except KeyError:
             raise Damaged(f"{stored.key} is missing in {storage.shown}") from None
         if (size, found.hexdigest()) != (stored.size, stored.sha256):
@@ -110,6 +112,15 @@ def _stored(storage: Storage, part: Part) -> Generator[bytes, None, None]:
                 f"{stored.key} in {storage.shown} is not what was written: "
                 + (f"{size} bytes, not {stored.size}" if size != stored.size else "another SHA-256")
             )
+
+
+def _ahead(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """Yield a stream of which the next piece is on its way while the last one is hashed, or sent on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ops-read") as reader:
+        coming = reader.submit(next, chunks, None)
+        while (piece := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield piece
 
 
 def _decrypted(chunks: Iterator[bytes], identities: Sequence[Identity]) -> Generator[bytes, None, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 
 import paramiko
@@ -12,6 +13,10 @@ from ops.hosts.dial import Chain
 __all__ = ["ChannelProcess", "close_channel", "open_channel"]
 
 _PACKET = 32_000  # bytes: what sshd takes in one packet
+_AT_ONCE = 1 << 18  # bytes: what is sent between two looks at what came
+_MOST = 1 << 20  # bytes: what is taken at a time
+# Seconds: of a stream, several packets are taken at a time. To wake for each costs more than all that is done with it.
+_GATHER = 0.003
 
 
 class ChannelProcess:
@@ -21,15 +26,19 @@ class ChannelProcess:
         self._channel = channel
         self._chain = chain
         self._wake = _Wake()
+        self._flowing = False
         channel.settimeout(0.02)
         channel.in_buffer.set_event(self._wake)
         channel.in_stderr_buffer.set_event(self._wake)
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: memoryview) -> int:
+        sent = 0
         try:
-            return self._channel.send(data[:_PACKET])
+            while sent < min(len(data), _AT_ONCE):
+                sent += self._channel.send(bytes(data[sent : sent + _PACKET]))
+            return sent
         except TimeoutError:
-            return 0
+            return sent
         except (OSError, EOFError, paramiko.SSHException):
             return len(data)  # the channel is gone; what comes from it tells the rest
 
@@ -38,13 +47,16 @@ class ChannelProcess:
             self._channel.shutdown_write()
 
     def receive(self, seconds: float) -> tuple[bytes, bytes]:
+        if self._flowing and not self.ended:
+            time.sleep(_GATHER)
         for wait in (seconds, 0.0):
             self._wake.reset()
-            out = self._channel.recv(1 << 24) if self._channel.recv_ready() else b""
-            err = self._channel.recv_stderr(1 << 24) if self._channel.recv_stderr_ready() else b""
+            out = self._channel.recv(_MOST) if self._channel.recv_ready() else b""
+            err = self._channel.recv_stderr(_MOST) if self._channel.recv_stderr_ready() else b""
             if out or err or not wait or self.ended:
                 break
             self._wake.wait(wait)
+        self._flowing = _PACKET <= len(out) < _MOST
         return out, err
 
     @property

@@ -21,7 +21,7 @@ _BEGIN = 20.0  # seconds in which a shell that has its script must begin, once i
 class Process(Protocol):
     """A shell that was started, on a server or here."""
 
-    def send(self, data: bytes, /) -> int:
+    def send(self, data: memoryview, /) -> int:
         """Take some of the data and return how much; 0 after a short wait when nothing could be taken."""
         ...
 
@@ -87,7 +87,7 @@ class Conversation:
 
     def __iter__(self) -> Iterator[tuple[bool, Event]]:
         waiting = _pieces(self._script.parts, self._source)
-        unsent: bytes | None = next(waiting, None)
+        unsent: memoryview | None = next(waiting, None)
         while True:
             self._cancellation.check()
             late = self._late
@@ -173,11 +173,6 @@ class Conversation:
         )
 
 
-def _pieces(first: Iterable[bytes], then: Iterable[bytes]) -> Iterator[bytes]:
+def _pieces(first: Iterable[bytes], then: Iterable[bytes]) -> Iterator[memoryview]:
     for source in (first, then):
-        for data in source:
-            if len(data) <= PIECE:
-                if data:
-                    yield data
-            else:
-                yield from (data[at : at + PIECE] for at in range(0, len(data), PIECE))
+        yield from (memoryview(data) for data in source if data)

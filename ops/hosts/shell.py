@@ -41,7 +41,7 @@ class Shell:
             self._readable.register(descriptor, selectors.EVENT_READ)
         self._writable.register(self._in, selectors.EVENT_WRITE)
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: memoryview) -> int:
         if not self._writable.select(0.02):
             return 0
         try:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import paramiko
@@ -23,39 +23,50 @@ __all__ = ["HeardSocket", "ProbedTransport", "Watch"]
 _KEX = ("curve25519-sha256@libssh.org",)
 _CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr")
 _WINDOW = 4 * 1024 * 1024
+_READ = 256 * 1024
 
 
 class HeardSocket:
     """A socket or channel that counts what it received; `ended` is True once nothing more can come.
 
-    Paramiko lets senders fail and wakes all that waits before it calls the connection inactive, which is too late.
+    Paramiko lets senders fail and wakes all that waits before it calls the connection inactive, which is too late. And it
+    asks for each packet in two pieces or more: what lies there is taken at once, and handed out from here.
     """
 
     def __init__(self, inner: socket.socket | paramiko.Channel | paramiko.ProxyCommand) -> None:
         self._inner = inner
+        self._held, self._at = b"", 0
         self.received = 0
         self.ended = False
 
     def recv(self, size: int) -> bytes:
-        with self._noting_the_end():
-            data = self._inner.recv(size)
-        self.received += len(data)
-        self.ended = self.ended or not data
-        return data
+        if self._at == len(self._held):
+            try:
+                data = self._inner.recv(max(size, _READ))
+            except BaseException as error:
+                self._note(error)
+                raise
+            self.received += len(data)
+            self.ended = self.ended or not data
+            if len(data) <= size:
+                return data
+            self._held, self._at = data, 0
+        piece = self._held[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
 
     def send(self, data: bytes) -> int:
-        with self._noting_the_end():
-            return self._inner.send(data)
-
-    @contextmanager
-    def _noting_the_end(self) -> Iterator[None]:
         try:
-            yield
-        except (TimeoutError, BlockingIOError):
+            return self._inner.send(data)
+        except BaseException as error:
+            self._note(error)
             raise
-        except (OSError, paramiko.SSHException):
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, (OSError, paramiko.SSHException)) and not isinstance(
+            error, (TimeoutError, BlockingIOError)
+        ):
             self.ended = True
-            raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
-from bisect import bisect_right
+import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
 from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 import boto3
@@ -38,6 +36,7 @@ CONNECT, ANSWER, TRIES = (
     4,
 )  # seconds, seconds, times: a service that hangs is given up after about two minutes
 PIECE = 1 << 20
+_BLOCK = 256 << 10  # bytes of a part that are handed to the socket at once
 _PAGE = 1_000  # keys that one request deletes
 
 
@@ -198,14 +197,18 @@ class S3Storage:
 
 
 class _Parts:
-    """One stream on its way up. The caller's thread hashes; others send."""
+    """One stream on its way up. The caller's thread hashes; others send.
+
+    Its few buffers are filled again once they are sent: memory stays the same however long the stream is.
+    """
 
     def __init__(self, storage: S3Storage, key: str) -> None:
         self._storage, self._key = storage, key
         self._objects: list[_Object] = []
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ops-s3")
-        self._room = threading.BoundedSemaphore(AT_ONCE)
-        self._pieces: list[bytes] = []  # of the part that is being filled
+        self._sent: queue.SimpleQueue[bytearray] = queue.SimpleQueue()  # buffers that are free again
+        self._made = 0
+        self._buffer: bytearray | None = None  # of the part that is being filled
         self._filled = 0
         self._size = 0
         self._earlier: Hash | None = None  # over the objects before the last one and what it holds
@@ -214,25 +217,26 @@ class _Parts:
     @property
     def written(self) -> tuple[int, str]:
         whole = self._earlier or (self._objects[-1].hash if self._objects else hashlib.sha256())
-        if self._pieces:
+        if self._buffer is not None:
             whole = whole.copy()
-            for piece in self._pieces:
-                whole.update(piece)
+            whole.update(memoryview(self._buffer)[: self._filled])
         return self._size, whole.hexdigest()
 
     def write(self, data: bytes, /) -> None:
         self._size += len(data)
-        while self._filled + len(data) >= self._storage.part:
-            room = self._storage.part - self._filled
-            self._pieces.append(data[:room])
-            data = data[room:]
-            self._send()
-        if data:
-            self._pieces.append(data)
-            self._filled += len(data)
+        rest = memoryview(data)
+        while rest:
+            if self._buffer is None:
+                self._buffer = self._empty()
+            taken = rest[: self._storage.part - self._filled]
+            self._buffer[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            rest = rest[len(taken) :]
+            if self._filled == self._storage.part:
+                self._send()
 
     def finish(self) -> tuple[Stored, ...]:
-        if self._pieces or not self._objects:
+        if self._buffer is not None or not self._objects:
             self._send()
         for stored in self._objects:
             stored.complete()
@@ -245,9 +249,22 @@ class _Parts:
             for stored in self._objects:
                 stored.drop()
 
+    def _empty(self) -> bytearray:
+        """Return a buffer to fill, once there is one that is not on its way."""
+        if self._made <= AT_ONCE:
+            self._made += 1
+            return bytearray(self._storage.part)
+        while True:
+            try:
+                return self._sent.get(timeout=0.2)
+            except queue.Empty:
+                self._storage.check()
+
     def _send(self) -> None:
-        """Send what is filled as a part, once there is room for one more on its way."""
-        part, self._pieces, self._filled = _Part(self._pieces), [], 0
+        """Send what is filled as a part."""
+        buffer, self._buffer = self._buffer, None
+        part = memoryview(buffer or b"")[: self._filled]
+        self._filled = 0
         if not self._objects or self._objects[-1].parts >= self._storage.parts:
             number = len(self._objects) + 1
             if number > 1 and self._earlier is None:
@@ -255,31 +272,26 @@ class _Parts:
             self._objects.append(
                 _Object(self._storage, self._key if number == 1 else f"{self._key}.{number}")
             )
-        while not self._room.acquire(timeout=0.2):
-            self._storage.check()
-        try:
-            self._objects[-1].send(part, self._pool, self._room)
-        except BaseException:
-            self._room.release()
-            raise
+        sending = self._objects[-1].send(part, self._pool)
         if self._earlier is not None:
-            part.into(self._earlier)
+            self._earlier.update(part)
+        if buffer is not None:
+            # Not of `self`: in a cycle, the buffers would outlive the stream until Python looks for such.
+            free = self._sent
+            sending.add_done_callback(lambda _: free.put(buffer))
 
 
 class _Part(io.RawIOBase):
-    """A part as a file, read where its pieces lie: joined, it would stand in memory twice."""
+    """A part as a file.
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    urllib3 asks for 16 KiB at a time, each of them a system call and a turn of Python's lock, so it is given more. All at
+    once would not do: a socket's timeout is for all of what it is told to send.
+    """
+
+    def __init__(self, content: memoryview) -> None:
         super().__init__()
-        self._pieces = pieces
-        self._starts = [0, *accumulate(map(len, pieces))]
-        self.size = self._starts.pop()
+        self._content = content
         self._at = 0
-
-    def into(self, found: Hash) -> None:
-        """Add its bytes to a hash."""
-        for piece in self._pieces:
-            found.update(piece)
 
     def readable(self) -> bool:
         return True
@@ -291,19 +303,15 @@ class _Part(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._content)}[whence]
         self._at = max(0, base + offset)
         return self._at
 
-    def readinto(self, into: Any) -> int:
-        if self._at >= self.size:
-            return 0
-        number = bisect_right(self._starts, self._at) - 1
-        start = self._at - self._starts[number]
-        piece = memoryview(self._pieces[number])[start : start + len(into)]
-        into[: len(piece)] = piece
+    def read(self, size: int = -1) -> Any:
+        end = len(self._content) if size < 0 else self._at + max(size, _BLOCK)
+        piece = self._content[self._at : end]
         self._at += len(piece)
-        return len(piece)
+        return piece
 
 
 class _Object:
@@ -325,23 +333,23 @@ class _Object:
             )
         self._upload = begun["UploadId"]
 
-    def send(self, part: _Part, pool: ThreadPoolExecutor, room: threading.BoundedSemaphore) -> None:
+    def send(self, part: memoryview, pool: ThreadPoolExecutor) -> Future[CompletedPartTypeDef]:
         while self._sent and self._sent[0].done():
             self._answers.append(self._answer(self._sent.popleft()))
         self.parts += 1
         future = pool.submit(self._put, self.parts, part)
-        future.add_done_callback(lambda _: room.release())
         self._sent.append(future)
-        part.into(self.hash)
-        self.size += part.size
+        self.hash.update(part)
+        self.size += len(part)
+        return future
 
-    def _put(self, number: int, part: _Part) -> CompletedPartTypeDef:
+    def _put(self, number: int, part: memoryview) -> CompletedPartTypeDef:
         answer = self._storage.client.upload_part(
             Bucket=self._storage.bucket,
             Key=self.key,
             UploadId=self._upload,
             PartNumber=number,
-            Body=cast("IO[bytes]", part),
+            Body=cast("IO[bytes]", _Part(part)),
         )
         sent: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
         if "ChecksumCRC32" in answer:  # what boto3 adds by itself, and has to be said again
