@@ -67,10 +67,9 @@ def containers(server: str, project: str, service: str = "") -> list[Seen]:
     """Return the containers of a compose project on a server, one-off ones left out, by name."""
     filters = [f"--filter label=com.docker.compose.project={project}"]
     filters += [f"--filter label=com.docker.compose.service={service}"] if service else []
-    ids = on(server, f"docker ps -aq --filter label=com.docker.compose.oneoff=False {' '.join(filters)}")
-    if not ids:
-        return []
-    documents = json.loads(on(server, f"docker inspect {' '.join(ids.split())}"))
+    listed = f"docker ps -aq --filter label=com.docker.compose.oneoff=False {' '.join(filters)}"
+    script = f'ids=$({listed}) || exit; [ -z "$ids" ] || docker inspect $ids'
+    documents = json.loads(on(server, script) or "[]")
     found = [
         Seen(
             one["Id"],

@@ -74,6 +74,10 @@ required = ["DB_PASSWORD"]
 service = "proxy"
 upstreams = "nginx/upstreams"
 
+# Asked, since of what only runs it is seen after two seconds that it stays up.
+[services.proxy]
+health = { kind = "tcp", port = 80 }
+
 [services.pages]
 strategy = "rolling"
 port = 8000

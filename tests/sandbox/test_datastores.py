@@ -174,21 +174,29 @@ def redis_row(name: str) -> Kind:
 ODD = "it's ü & 100% #1"
 
 
-def qdrant(verb: str, path: str, body: object = None) -> Any:
-    """Return what Qdrant answers, asked through its container's address."""
+def qdrant(*requests: tuple[str, str, object]) -> list[Any]:
+    """Return what Qdrant answers to requests (verb, path, body) in turn, asked through its container's address at one go."""
     (address,) = json.loads(on("web1", f"docker inspect {container('qdrant')}"))[0]["NetworkSettings"][
         "Networks"
     ].values()
-    config = "".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in (
-            ("url", f"http://{address['IPAddress']}:6333{quoted(path, safe='/?=&')}"),
-            ("request", verb),
-            ("header", f"api-key: {PASSWORD}"),
-            ("data-binary", json.dumps(body) if body is not None else ""),
+    configs = [
+        "silent\nshow-error\n"
+        + "".join(
+            f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+            for key, value in (
+                ("url", f"http://{address['IPAddress']}:6333{quoted(path, safe='/?=&')}"),
+                ("request", verb),
+                ("header", f"api-key: {PASSWORD}"),
+                ("data-binary", json.dumps(body) if body is not None else ""),
+                ("write-out", "\n"),
+            )
         )
-    )
-    return json.loads(on("web1", "/usr/bin/curl -sS -K -", stdin=config.encode()))["result"]
+        for verb, path, body in requests
+    ]
+    told = on("web1", "/usr/bin/curl -sS -K -", stdin="next\n".join(configs).encode())
+    results = [json.loads(line)["result"] for line in told.split("\n") if line]
+    assert len(results) == len(requests), told
+    return results
 
 
 def qdrant_row() -> Kind:
@@ -200,33 +208,48 @@ def qdrant_row() -> Kind:
     ]
     alias = {"create_alias": {"alias_name": "current", "collection_name": "notes"}}
 
+    renewed: list[tuple[str, str, object]] = [
+        request
+        for name in ("notes", ODD)
+        for request in (
+            ("DELETE", f"/collections/{name}", None),
+            ("PUT", f"/collections/{name}", vectors),
+        )
+    ]
+    renewed.append(("DELETE", "/collections/since", None))
+
     def begin() -> None:
-        for name in ("notes", ODD):
-            qdrant("DELETE", f"/collections/{name}")
-            qdrant("PUT", f"/collections/{name}", vectors)
-        qdrant("DELETE", "/collections/since")
+        qdrant(*renewed)
 
     def fill() -> None:
-        begin()
-        qdrant("PUT", "/collections/notes/points?wait=true", {"points": points})
-        qdrant("PUT", f"/collections/{ODD}/points?wait=true", {"points": points[:7]})
-        qdrant("POST", "/collections/aliases", {"actions": [alias]})
+        qdrant(
+            *renewed,
+            ("PUT", "/collections/notes/points?wait=true", {"points": points}),
+            ("PUT", f"/collections/{ODD}/points?wait=true", {"points": points[:7]}),
+            ("POST", "/collections/aliases", {"actions": [alias]}),
+        )
 
     def everything() -> str:
-        names = ("notes", ODD)
-        found = {name: qdrant("POST", f"/collections/{name}/points/scroll", {"limit": 99}) for name in names}
-        sizes = {name: qdrant("GET", f"/collections/{name}")["config"] for name in names}
-        assert len(qdrant("GET", "/collections")["collections"]) <= 3  # nothing is left beside
-        return json.dumps([found, sizes, qdrant("GET", "/aliases")], sort_keys=True)
+        notes, odd, of_notes, of_odd, all_of_them, aliases = qdrant(
+            *(("POST", f"/collections/{name}/points/scroll", {"limit": 99}) for name in ("notes", ODD)),
+            *(("GET", f"/collections/{name}", None) for name in ("notes", ODD)),
+            ("GET", "/collections", None),
+            ("GET", "/aliases", None),
+        )
+        assert len(all_of_them["collections"]) <= 3  # nothing is left beside
+        found, sizes = {"notes": notes, ODD: odd}, {"notes": of_notes["config"], ODD: of_odd["config"]}
+        return json.dumps([found, sizes, aliases], sort_keys=True)
 
     def damage() -> None:
-        qdrant("POST", "/collections/notes/points/delete?wait=true", {"points": [1, 2, 3]})
-        qdrant("PUT", "/collections/since", vectors)
         again = {"create_alias": {"alias_name": "current", "collection_name": "since"}}
-        qdrant("POST", "/collections/aliases", {"actions": [again]})
-        qdrant("DELETE", f"/collections/{ODD}")
-        qdrant("PUT", f"/collections/{ODD}", {"vectors": {"size": 2, "distance": "Dot"}})
-        qdrant("PUT", f"/collections/{ODD}/points?wait=true", {"points": [{"id": 1, "vector": [1, 2]}]})
+        qdrant(
+            ("POST", "/collections/notes/points/delete?wait=true", {"points": [1, 2, 3]}),
+            ("PUT", "/collections/since", vectors),
+            ("POST", "/collections/aliases", {"actions": [again]}),
+            ("DELETE", f"/collections/{ODD}", None),
+            ("PUT", f"/collections/{ODD}", {"vectors": {"size": 2, "distance": "Dot"}}),
+            ("PUT", f"/collections/{ODD}/points?wait=true", {"points": [{"id": 1, "vector": [1, 2]}]}),
+        )
 
     counts = {"notes": {"points": 50}, ODD: {"points": 7}}
     return Kind(

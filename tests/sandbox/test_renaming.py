@@ -21,7 +21,9 @@ def test_a_renamed_database_and_a_renamed_proxy_take_over(servers: boxes.Sandbox
     stack.edit(
         "compose.yaml", lambda text: text.replace("  db:\n", "  store:\n").replace("  proxy:\n", "  front:\n")
     )
-    stack.edit("ops.toml", lambda text: text.replace('service = "proxy"', 'service = "front"'))
+    renamed = {'service = "proxy"': 'service = "front"', "[services.proxy]": "[services.front]"}
+    for old, new in renamed.items():
+        stack.edit("ops.toml", lambda text, old=old, new=new: text.replace(old, new))  # type: ignore[misc]
     planned = stack.run("deploy.plan").stdout
     assert f"its volume {project}_entries is wanted by another service" in planned
     assert f"its port {PORTS['production']}/tcp is wanted by another service" in planned

@@ -136,6 +136,10 @@ password = "env:REGISTRY_PASSWORD"
 service = "proxy"
 upstreams = "nginx/upstreams"
 
+# Asked, since of what only runs it is seen after two seconds that it stays up.
+[services.proxy]
+health = { kind = "tcp", port = 80 }
+
 [services.app]
 strategy = "STRATEGY"
 replicas = REPLICAS
