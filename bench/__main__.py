@@ -1,4 +1,4 @@
-"""Runs the parts that are named, all without a name, and then writes docs/performance.md."""
+"""Runs the parts that are named, all without a name; docs/performance.md is written by a whole run, or with --write."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import backups, deploying, fleet, listing
 
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
 PARTS = {
     "list": ("`inv --list` against a bare Invoke program", listing.report),
     "deploy": ("One changed service on one server", deploying.report),
@@ -21,16 +22,18 @@ PARTS = {
 
 def main(names: list[str]) -> int:
     """Measure, print, and for a whole run write the page; return 1 when a limit does not hold."""
+    write = "--write" in names or not names
+    names = [name for name in names if name != "--write"]
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         print(f"bench: unknown part {unknown[0]}; known: {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    page = [
-        "# Performance",
-        "",
-        "Written by `scripts/bench`. Ratios of medians, measured side by side in one run; seconds are of one machine and one",
-        f"day ({os.cpu_count()} cores, Python {platform.python_version()}) and mean nothing by themselves.",
-    ]
+    head = (
+        "# Performance\n\nWritten by `scripts/bench`. Ratios of medians, measured side by side, each part in one run; seconds are of one\n"
+        f"machine ({os.cpu_count()} cores, Python {platform.python_version()}) and mean nothing by themselves.\n"
+    )
+    # What is not measured now stays as it was measured last.
+    sections = dict(part.split("\n", 1) for part in PAGE.read_text().split("\n## ")[1:])
     held = True
     for name in names or PARTS:
         title, report = PARTS[name]
@@ -38,10 +41,11 @@ def main(names: list[str]) -> int:
         lines, holds = report()
         verdict = "The limit holds." if holds else "**The limit does not hold.**"
         print("\n".join([*lines, verdict]), flush=True)
-        page += ["", f"## {title}", "", *lines, "", verdict]
+        sections[title] = "\n".join(["", *lines, "", verdict, ""])
         held = held and holds
-    if not names:
-        Path(__file__).parents[1].joinpath("docs/performance.md").write_text("\n".join(page) + "\n")
+        if write:
+            ordered = [f"\n## {title}\n{sections[title]}" for title, _ in PARTS.values() if title in sections]
+            PAGE.write_text(head + "".join(ordered))
     return 0 if held else 1
 
 

@@ -274,9 +274,9 @@ def report() -> tuple[list[str], bool]:
             "(SeaweedFS, in memory) on the machine that takes the backup; all of them share its processors. "
             f"{ROUNDS} alternating rounds behind one that does not count; backup.sh is that of the source document, one round: "
             "pg_dump or tar through gzip to the server's disk, md5sum, and the same upload as the bare pipe's. Limits for Opsbook's "
-            f"throughput: {BACKUP} of the bare pipe's, {SCRIPT:g} of backup.sh's.",
+            f"throughput: {BACKUP} of the bare pipe's, for each of the two; {SCRIPT:g} times backup.sh's, which takes both in one run.",
         ]
-        holds = True
+        holds, scripted, taken = True, 0.0, 0.0
         for what, (contenders, script) in parts.items():
             measured = rounds(contenders, ROUNDS, check=lambda name, number: found.clean())
             slow = rounds({"backup.sh": script}, 1, warmup=0)
@@ -284,7 +284,10 @@ def report() -> tuple[list[str], bool]:
             base, ours = (one.median for one in measured)
             lines += ["", f"Of {what}:", "", *table([*measured, *slow], measured[0].name)]
             lines += ["", _throughput(base / ours, "the bare pipe's", slow[0].median / ours)]
-            holds = holds and base / ours >= BACKUP and slow[0].median / ours >= SCRIPT
+            holds = holds and base / ours >= BACKUP
+            scripted, taken = scripted + slow[0].median, taken + ours
+        holds = holds and scripted / taken >= SCRIPT
+        lines += ["", f"Both together: {scripted / taken:.1f} times backup.sh's throughput."]
         lines += ["", *_costs(found)]
         one, four = (found.costs[f"backup.full --only {name}"] for name in ("one", "four"))
         holds = holds and four.memory <= MEMORY and four.memory <= one.memory * FLAT
