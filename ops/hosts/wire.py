@@ -36,13 +36,15 @@ class HeardSocket:
     def __init__(self, inner: socket.socket | paramiko.Channel | paramiko.ProxyCommand) -> None:
         self._inner = inner
         self._held, self._at = b"", 0
+        # A ProxyCommand waits until it has all that it is asked for.
+        self._most = 0 if isinstance(inner, paramiko.ProxyCommand) else _READ
         self.received = 0
         self.ended = False
 
     def recv(self, size: int) -> bytes:
         if self._at == len(self._held):
             try:
-                data = self._inner.recv(max(size, _READ))
+                data = self._inner.recv(max(size, self._most))
             except BaseException as error:
                 self._note(error)
                 raise

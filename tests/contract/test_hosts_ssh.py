@@ -6,12 +6,14 @@ import getpass
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import paramiko
 import pytest
 from sshd import Sshd, keygen, missing, runs, until
 
@@ -26,6 +28,18 @@ from ops.hosts.ssh import SSHHost
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "sshd is there")
 
 Start = Callable[..., Sshd]
+
+# What `nc HOST PORT` does, on machines that have none.
+RELAY = """\
+import os, socket, sys, threading
+there = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+def back():
+    while data := there.recv(65536):
+        os.write(1, data)
+threading.Thread(target=back, daemon=True).start()
+while data := os.read(0, 65536):
+    there.sendall(data)
+"""
 
 
 @pytest.fixture
@@ -262,6 +276,29 @@ def test_a_server_behind_a_jump_host_is_reached(
     host = opened(endpoints)
     assert host.run(Command('echo "${SSH_CONNECTION##* }"')).stdout.strip() == str(server.port)
     assert host.connect("127.0.0.1", server.port).recv(4) == b"SSH-"
+
+
+def test_a_server_behind_a_command_is_reached(
+    start: Start, opened: Callable[..., SSHHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for no more than is needed: paramiko reads from it until it has as much as it was asked for."""
+    asked: list[int] = []
+
+    class Recorded(paramiko.ProxyCommand):
+        def recv(self, size: int) -> bytes:
+            asked.append(size)
+            return super().recv(size)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(paramiko, "ProxyCommand", Recorded)
+    server = start()
+    relay = server.folder / "relay.py"
+    relay.write_text(RELAY)
+    command = f"{sys.executable} {relay} %h %p"
+    host = opened(
+        server.endpoints(config=f"Host 127.0.0.1\n  ProxyCommand {command}"),
+    )
+    assert host.run(Command("echo here")).stdout == "here\n"
+    assert 0 < max(asked, default=0) < 100_000
 
 
 def test_an_unknown_jump_host_is_refused(start: Start, opened: Callable[..., SSHHost]) -> None:
