@@ -16,7 +16,7 @@ from ops.datastores.base import Stream
 from ops.datastores.files import Files
 from ops.environments import environment
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
-from ops.restore import filling, restoring, swapping
+from ops.restore import filling, restoring, swapping, undoing
 from ops.storage.base import StorageFailed
 from ops.tasks.backups_showing import undone_text
 
@@ -151,6 +151,56 @@ def test_an_undo_brings_back_what_was_live(stack):
     assert beside(stack) == []
     with pytest.raises(UsageError, match="no restore to undo"):
         shop.undo_restore()
+
+
+def test_an_undo_is_refused_where_what_was_kept_is_gone(stack, monkeypatch):
+    """Before anybody is stopped, and whoever reads it knows what is missing."""
+    shop = stack.environment()
+    shop.backup.full()
+    damage(stack)
+    shop.restore("latest")
+    before, record = tree(stack.uploads), (stack.root / "restored.json").read_text()
+    (kept,) = beside(stack)
+    shutil.rmtree(stack.uploads.parent / kept)
+    monkeypatch.setattr(undoing, "stop", lambda *arguments: pytest.fail("writers were stopped"))
+    for undo in (shop.plan_undo_restore, shop.undo_restore):
+        with pytest.raises(UsageError, match=rf"nothing was undone.* uploads on here: .*{kept}$") as failure:
+            undo()
+        assert "inv backup.list --env production" in failure.value.next_step
+    assert tree(stack.uploads) == before
+    assert (stack.root / "restored.json").read_text() == record
+    assert stack.journal[-1].event == "failed"
+    assert not (stack.root / "locks" / "change").exists()
+
+
+def test_an_undo_that_ended_between_swap_and_record_is_done_by_the_next(stack, monkeypatch):
+    """What was kept is live by then, and is not missed."""
+    shop = stack.environment()
+    shop.backup.full()
+    damage(stack)
+    damaged = tree(stack.uploads)
+    shop.restore("latest")
+
+    def fails(*arguments):
+        raise NeedsPerson("a service is not healthy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(undoing, "_serve", fails)
+        with pytest.raises(NeedsPerson):
+            shop.undo_restore()
+    assert shop.undo_restore().targets["uploads"].result == "rolled_back"
+    assert tree(stack.uploads) == damaged
+    assert beside(stack) == []
+
+
+def test_an_undo_on_a_new_server_leaves_it_empty_again(stack):
+    shop = stack.environment()
+    shop.backup.full()
+    shutil.rmtree(stack.uploads)
+    shop.restore("latest")
+    shop.undo_restore()
+    assert tree(stack.uploads) == {}
+    assert beside(stack) == []
 
 
 def test_only_the_last_restore_is_kept_for_an_undo(stack):
