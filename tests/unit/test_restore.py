@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pyrage
 import pytest
@@ -352,6 +353,43 @@ def test_a_backup_of_another_environment_is_restored_only_where_it_is_named(stac
     assert tree(stack.uploads) == before
 
 
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_backup_that_is_pruned_while_it_is_restored_is_told_as_that(stack, monkeypatch, when):
+    """Before it is checked, or behind that; nobody would look for damage then, or for what became of the live data."""
+    stack.toml = stack.toml.replace(
+        "[datastores", '[environments.staging.servers.here]\naddress = "local"\n[datastores'
+    )
+    shop = stack.environment()
+    oldest = shop.backup.full().manifest.id
+    shop.backup.full()
+    shop = stack.environment("[backup.keep]\ncount = 1\nmin = 1\n")
+    staging, live = environment("staging", stack=str(stack.folder)), stack.root.parent / "staging"
+    (live / "shared/uploads").mkdir(parents=True)
+    (live / "shared/uploads/a.txt").write_text("of staging")
+    check_all = restoring.check_all
+
+    def checked(*arguments):
+        for step in (shop.backup.prune, partial(check_all, *arguments))[:: 1 if when == "before" else -1]:
+            step()
+
+    monkeypatch.setattr(restoring, "check_all", checked)
+    with pytest.raises(Damaged) as failure:
+        staging.restore(oldest, from_environment="production")
+    storage = stack.folder / ".ops/backups"
+    assert failure.value.message == (
+        f"backup {oldest} was removed from {storage} before it was read to its end, probably by a pruning of production; "
+        "the live data is as it was"
+    )
+    where = f"--env staging --stack {stack.folder} --from-env production"
+    assert (
+        failure.value.next_step
+        == f"inv restore {where} lists those that are there; restore one of them with --id"
+    )
+    assert [path.name for path in (live / "shared").rglob("*")] == ["uploads", "a.txt"]
+    assert (live / "shared/uploads/a.txt").read_text() == "of staging"
+    assert not (live / "restored.json").exists()
+
+
 class TestRefused:
     """Before anything is touched."""
 
@@ -388,6 +426,17 @@ class TestRefused:
             shop.restore("latest")
         with pytest.raises(Damaged, match="missing or cut off"):
             shop.restore(shop.taken.manifest.id)
+
+    def test_an_object_that_goes_while_its_manifest_stays(self, stack, shop, monkeypatch):
+        file, check_all = self.file(stack, shop), restoring.check_all
+
+        def checked(*arguments):
+            file.unlink()
+            check_all(*arguments)
+
+        monkeypatch.setattr(restoring, "check_all", checked)
+        with pytest.raises(Damaged, match=r"uploads.tar.zst is missing in [^,]*$"):
+            shop.restore("latest")
 
     def test_a_manifest_that_was_edited(self, stack, shop):
         file = self.file(stack, shop).with_name("manifest.json")
