@@ -18,6 +18,8 @@ from ops.datastores.files import Files
 from ops.environments import environment
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
 from ops.restore import filling, restoring, swapping, undoing
+from ops.runs.phases import Phase
+from ops.runs.reporting import Silent
 from ops.storage.base import StorageFailed
 from ops.tasks.backups_showing import undone_text
 
@@ -329,6 +331,27 @@ class TestSafety:
         assert tree(stack.uploads) == damaged
         assert beside(stack) == []
         assert stack.journal[-1].event == "failed"
+
+    def test_its_steps_and_bytes_are_shown_in_the_phases_of_the_restore(self, stack):
+        shop = stack.environment()
+        shop.backup.full()
+        told = []
+
+        class Listener(Silent):
+            def phase(self, phase):
+                told.append(phase)
+
+            def step(self, host, title):
+                told.append(title)
+
+            def moved(self, host, size):
+                told.append((host, size))
+
+        shop.restore("latest", reporter=Listener())
+        assert [one for one in told if isinstance(one, Phase)] == ["check", "lock", "backup", "switch"]
+        host, size = told[told.index(f"tar {stack.uploads}") + 1]
+        assert host == "here"
+        assert size > 0
 
     def test_it_does_not_count_for_the_rpo(self, stack):
         shop = stack.environment("[backup]\nrpo = 0.001\n")
