@@ -19,6 +19,7 @@ __all__ = [
     "Damaged",
     "Manifest",
     "Part",
+    "Removed",
     "Saved",
     "Verified",
     "folder_of",
@@ -32,6 +33,10 @@ SKEW = 300  # seconds by which the clocks of two machines may differ
 
 class Damaged(OpsError):
     """A backup that is not what its manifest says, or a manifest that is not what was written."""
+
+
+class Removed(Damaged):
+    """A backup that went while it was read, its manifest too: nothing was wrong with it."""
 
 
 @dataclass(frozen=True)

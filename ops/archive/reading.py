@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from ops.archive.manifest import Damaged, Manifest, Part
+from ops.archive.manifest import NAME, Damaged, Manifest, Part, Removed
 from ops.archive.streaming import Source
 from ops.errors import ConfigError, UsageError
 from ops.storage.base import Storage
@@ -63,7 +63,7 @@ def check_part(
     check: Callable[[], object] = lambda: None,
     heard: Callable[[int], object] = lambda size: None,
 ) -> None:
-    """Read all objects of a part; raises Damaged where one is missing or not what was written.
+    """Read all objects of a part; raises Damaged where one is missing or not what was written, Removed with its backup.
 
     `check` is called all along, and may raise; `heard` is told the bytes of each piece.
     """
@@ -106,7 +106,7 @@ def _stored(storage: Storage, part: Part) -> Generator[bytes, None, None]:
                     size += len(piece)
                     yield piece
         except KeyError:
-            raise Damaged(f"{stored.key} is missing in {storage.shown}") from None
+            raise _missing(storage, stored.key) from None
         if (size, found.hexdigest()) != (stored.size, stored.sha256):
             raise Damaged(
                 f"{stored.key} in {storage.shown} is not what was written: "
@@ -121,6 +121,13 @@ def _ahead(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
         while (piece := coming.result()) is not None:
             coming = reader.submit(next, chunks, None)
             yield piece
+
+
+def _missing(storage: Storage, key: str) -> Damaged:
+    manifest = f"{key.rpartition('/')[0]}/{NAME}"
+    if any(storage.items(manifest)):
+        return Damaged(f"{key} is missing in {storage.shown}")
+    return Removed(f"{key} is missing in {storage.shown}, and so is its manifest: the backup was removed")
 
 
 def _decrypted(chunks: Iterator[bytes], identities: Sequence[Identity]) -> Generator[bytes, None, None]:

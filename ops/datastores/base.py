@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from ops.commands import Command
 
 __all__ = [
+    "LOST",
     "Compression",
     "Counts",
     "Datastore",
@@ -22,6 +23,7 @@ __all__ = [
 
 Counts = Mapping[str, Mapping[str, int]]  # by part, as they stand in a manifest
 Compression = Literal["engine", "server", "operator", "none"]
+LOST = "ops-lost "  # begins a line of `lost`
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,13 @@ class Datastore(Protocol):
 
     def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         """Return the command that undoes `swap`, also one that was cut off on its way; it may be run again."""
+        ...
+
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Return the command that prints what a `swap` that came to its end kept and is there no more.
+
+        Each is a line behind LOST, in words for people. It changes nothing.
+        """
         ...
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:

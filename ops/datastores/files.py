@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.commands import Command, quote, quote_all
-from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.base import LOST, Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.increments import PROGRESS
 from ops.datastores.shell import TAG, alone, held, through_zstd
 from ops.errors import FailedUnchanged, UsageError
@@ -306,6 +306,13 @@ class Files:
             self._place(looked, "old", tag),
         )
         return self._command(f"{alone(live)}{_back(live, new, old)}", f"swap back what was in {self.path}")
+
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        old = self._place(looked, "old", tag)
+        return Command(
+            f"[ -d {quote(old)} ] || printf '%s\\n' {quote(f'{LOST}{old}')}",
+            title=f"look for what was in {self.path}",
+        )
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         kept, old = quote(self._place(looked, "old", tag)), f"{quote(looked.facts['path'])}.ops-old-{TAG}"

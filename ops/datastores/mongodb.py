@@ -3,9 +3,9 @@
 Increments are in mongodb_oplog.py, the way back to a moment in mongodb_moment.py.
 
 A rename across databases copies, one within a database does not. So what is restored stands beside in the same database, as
-`ops_new_TAG.COLLECTION`, and the swap is renames alone. They go through the names of an empty collection that tells how far
-a swap came: `ops_part_TAG`, some of the live collections are called `ops_old_TAG.COLLECTION`; `ops_half_TAG`, all of them
-are, and some of the restored are live; `ops_old_TAG`, the swap is done.
+`ops_new_TAG.COLLECTION`, and the swap is renames alone. They go through the names of a collection that tells how far a swap
+came, and lists what is kept: `ops_part_TAG`, some of the live collections are called `ops_old_TAG.COLLECTION`; `ops_half_TAG`,
+all of them are, and some of the restored are live; `ops_old_TAG`, the swap is done.
 
 The tools and the shell are those of the container. They get the password through a descriptor and their environment.
 Users and roles stay as they are: they are of the server, not of a database.
@@ -22,7 +22,7 @@ from urllib.parse import quote as percent
 
 from ops.commands import Command, quote, quote_all
 from ops.datastores import mongodb_oplog as oplog
-from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.base import LOST, Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.mongodb_shell import LOGIN, TOOL, shell
 from ops.datastores.shell import alone, ending, finding, inside, through_zstd, thrown_away
 from ops.errors import ConfigError, FailedUnchanged, UsageError
@@ -48,6 +48,7 @@ const lives = (name) => !place.test(name);
 const swap = (db) => {
   mongo.getDB(db).createCollection(part);
   names(db).filter(lives).forEach((name) => move(db, name, kept + name));
+  mongo.getDB(db).getCollection(part).insertOne({ kept: names(db).filter((name) => name.startsWith(kept)) });
   move(db, part, half);
   names(db).filter((name) => name.startsWith(fresh)).forEach((name) => move(db, name, name.slice(fresh.length)));
   move(db, half, done);
@@ -67,6 +68,14 @@ const back = (db) => {
   }
 };
 """
+_LOST = """
+const done = `ops_old_${tag}`;
+for (const db of databases) {
+  const there = names(db), [list] = mongo.getDB(db).getCollection(done).find().toArray();
+  const wanted = [done, ...(list ? list.kept : [])];
+  for (const name of wanted.filter((one) => !there.includes(one))) print(`LOSTcollection ${name} of ${db}`);
+}
+""".replace("LOST", LOST)
 _LOOKING = """
 const hello = admin.adminCommand({ hello: 1 }), told = {};
 for (const { name } of admin.adminCommand({ listDatabases: 1, nameOnly: true }).databases) {
@@ -270,6 +279,13 @@ for (const db of databases) for (const { name } of infos(db).filter((one) => one
             f"{_MOVING}databases.forEach(back);", details, looked, tag, "rename back the collections"
         )
 
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        # It ends nothing that is left of a swap, as the scripts that change something do.
+        return Command(
+            f"docker exec {quote(looked.facts['container'])} sh -c {quote(shell(_given(details, tag) + _LOST))} </dev/null",
+            title=f"look for the collections that {self.service} had",
+        )
+
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         script = """
 const own = (name) => name === `ops_old_${tag}` || name.startsWith(`ops_old_${tag}.`);
@@ -337,9 +353,8 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
         changes: str | None = "collections",
     ) -> Command:
         """Return the command that runs a script in the container, behind what an earlier one of this restore left running."""
-        given = f"const databases = {json.dumps(list(details['databases']))}, tag = {json.dumps(tag)};\n"
         mark = f"{tag}s"
-        body = f'docker exec "$c" sh -c {quote(ending(mark))}; {inside(shell(given + script), mark)}'
+        body = f'docker exec "$c" sh -c {quote(ending(mark))}; {inside(shell(_given(details, tag) + script), mark)}'
         return self._command(
             f"{alone(self.folder)}{body}", f"{title} of {self.service}", looked, changes=changes
         )
@@ -349,3 +364,8 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
     ) -> Command:
         container = quote(looked.facts["container"])
         return Command(f"c={container}; {script}", changes=changes, timeout=3600, title=title)
+
+
+def _given(details: Mapping[str, Any], tag: str) -> str:
+    """Return what each script of a restore begins with."""
+    return f"const databases = {json.dumps(list(details['databases']))}, tag = {json.dumps(tag)};\n"

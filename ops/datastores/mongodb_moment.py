@@ -191,6 +191,9 @@ class MongoDBMoment(AtMoment[MongoDB]):
     def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         return self.store.swap_back(details, looked, tag)
 
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        return self.store.lost(details, looked, tag)
+
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         return self.store.forget(details, looked, tag)
 

@@ -17,6 +17,7 @@ from urllib.parse import quote as percent
 from ops.commands import Command, quote
 from ops.datastores import postgres_wal as wal
 from ops.datastores.base import (
+    LOST,
     Compression,
     Counts,
     Incoming,
@@ -289,6 +290,14 @@ class Postgres:
         live, old = {name: name for name in details["databases"]}, place_names(self.name, details, "old", tag)
         lines = renamings(live, place_names(self.name, details, "new", tag), old, must=False)
         return self._sql(lines, looked, "swap the databases back", changes="databases")
+
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        lines = [
+            f"SELECT {literal(f'{LOST}database {old} ({name})')} "
+            f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = {literal(old)});"
+            for name, old in place_names(self.name, details, "old", tag).items()
+        ]
+        return self._sql(lines, looked, "look for what was live")
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         kept = tuple(place_names(self.name, details, "old", tag).values())

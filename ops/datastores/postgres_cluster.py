@@ -15,7 +15,7 @@ from typing import Any
 
 from ops.commands import Command, quote
 from ops.datastores.at_moment import AtMoment
-from ops.datastores.base import Counts, Incoming, Looked, Scratch, read_lines
+from ops.datastores.base import LOST, Counts, Incoming, Looked, Scratch, read_lines
 from ops.datastores.postgres import COUNTING, PSQL, Postgres
 from ops.datastores.postgres_sql import cluster_place
 from ops.datastores.postgres_wal import BASE
@@ -184,6 +184,17 @@ class PostgresCluster(AtMoment[Postgres]):
             f"if [ -d {old}.part ]; then {_move(f'{old}.part', '$D')} && rmdir -- {old}.part || exit 1; fi"
         )
         return self._while_stopped(script, looked, tag, f"swap back the cluster of {self.store.service}", "")
+
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        facts = looked.facts
+        old = f"{facts['data']}/{self._place('old', tag)}"
+        script = f"[ -d {quote(old)} ] || printf '%s\\n' {quote(f'{LOST}{old}')}"
+        # Without the name of what a swap runs in: a dry run may look while that is at work.
+        return Command(
+            f"docker run --rm --network none --volumes-from {quote(facts['container'])} --user {quote(facts['owner'])} "
+            f"--entrypoint sh {quote(facts['image'])} -c {quote(script)}",
+            title=f"look for the cluster that {self.store.service} had",
+        )
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         databases = self.store.forget(details, looked, tag)

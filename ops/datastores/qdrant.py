@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote as percent
 
 from ops.commands import Command, quote
-from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.base import LOST, Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.shell import TAG, alone, finding, through_zstd, thrown_away
 from ops.errors import FailedUnchanged, UsageError
 
@@ -211,6 +211,20 @@ class Qdrant:
     def swap_back(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         script = f"{alone(self.folder)}{_RECOVER}{self._back(tag)}"
         return self._command(script, f"recover what was live of {self.service}", looked)
+
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """Snapshots of a collection that is gone itself are on no list, and may be on the disk: they are not told."""
+        record = self._record(tag)
+        script = (
+            f"[ -e {quote(record)} ] || {{ printf '%s\\n' {quote(f'{LOST}{record}')}; exit 0; }}; "
+            f"tail -n +2 {quote(record)} | while read -r live place new old; do "
+            '[ "$old" != - ] && r=$(api GET "/collections/$live/snapshots" 2>/dev/null) || continue; '
+            f'case $r in *"$old"*) ;; *) printf \'{LOST}snapshot %s%s\\n\' "$live" "$old" ;; esac; done'
+        )
+        return Command(
+            f"c={quote(looked.facts['container'])}; {_REACH}{script}",
+            title=f"look for the snapshots of what was live in {self.service}",
+        )
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         own = self._unkeep('"$p"')

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.commands import Command, quote
-from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.base import LOST, Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.shell import TAG, alone, finding, image_of, inside, through_zstd, thrown_away
 from ops.errors import FailedUnchanged, UsageError
 
@@ -281,6 +281,16 @@ class Redis:
             f"{alone(self.folder)}{_given()}{_WAITING}{self._back(looked, tag)}",
             f"swap back the files of {self.service}",
             looked,
+        )
+
+    def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        old = self._old(looked, tag, "")
+        told = f"echo {quote(f'{LOST}ops-old-{tag} in the volume of {self.service}')}"
+        # Where its files lie in no volume now, an undo would find nothing either.
+        script = _helper(f"[ -d {quote(old)} ] || {told}") if looked.facts["mounted"] else told
+        return Command(
+            f"c={quote(looked.facts['container'])}; {script}",
+            title=f"look for the files that {self.service} had",
         )
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:

@@ -14,7 +14,7 @@ from ops.environments.masking import masked
 from ops.errors import Interrupted, OpsError, UsageError
 from ops.hosts import Cancellation, Cancelled
 from ops.runs.interruption import Interruption
-from ops.runs.reporting import Reporter, Silent
+from ops.runs.reporting import Reporter, Silent, Within
 from ops.runs.watching import watched
 
 if TYPE_CHECKING:
@@ -275,12 +275,13 @@ def back_up_beside(
     environment: Environment,
     interruption: Interruption,
     state_host: str | None,
+    reporter: Reporter,
     *,
     only: tuple[str, ...] = (),
     safety: bool = False,
     wait: float = 0.0,
 ) -> Taken:
-    """Take a backup within another run and return it; raises Cancelled where that run is interrupted.
+    """Take a backup within another run, whose `reporter` shows it, and return it; raises Cancelled where that run is interrupted.
 
     It is on connections of its own: a deploy of some servers may leave out those with the data.
     """
@@ -291,7 +292,7 @@ def back_up_beside(
     try:
         with environment.hosts(interruption.cancellation, (), state_host) as hosts:
             return back_up(
-                settings, hosts, state, Silent(), interruption, only=only, safety=safety, wait=wait
+                settings, hosts, state, Within(reporter), interruption, only=only, safety=safety, wait=wait
             )
     except Interrupted:
         raise Cancelled from None

@@ -173,14 +173,14 @@ class Environment:
         before any change, RolledBack or NeedsPerson after, Interrupted on a signal; each carries `.outcome`.
         """
         text("version", version)
-        interruption = Interruption()
+        interruption, reporter = Interruption(), reporter or Silent()
         with self.hosts(interruption.cancellation, servers, state_host) as hosts:
             from ops.deploy.deploying import DeployOptions, deploy
 
             options = DeployOptions(resume, listed("servers", servers), wait, state_host)
             wanted = self._version(version, hosts, resume, allow_dirty, state_host)
-            seams = self._seams(interruption, state_host)
-            return deploy(self.settings, hosts, wanted, options, reporter or Silent(), interruption, seams)
+            seams = self._seams(interruption, state_host, reporter)
+            return deploy(self.settings, hosts, wanted, options, reporter, interruption, seams)
 
     def plan(
         self,
@@ -473,7 +473,7 @@ class Environment:
                 return resolve_version(self.settings, found)
         return resolve_version(self.settings, version, allow_dirty=allow_dirty)
 
-    def _seams(self, interruption: Interruption, state_host: str | None) -> Seams:
+    def _seams(self, interruption: Interruption, state_host: str | None, reporter: Reporter) -> Seams:
         """A backup before the migration, where that is asked for.
 
         Images without a registry come from a throw-away one on this machine, through SSH.
@@ -484,7 +484,7 @@ class Environment:
         def backup() -> str:
             from ops.environments.backups import back_up_beside
 
-            taken = back_up_beside(self, interruption, state_host)
+            taken = back_up_beside(self, interruption, state_host, reporter)
             return f"backup {taken.manifest.id} in {taken.storage}"
 
         images = serve_images(self.settings, LocalHost("this machine"), interruption.cancellation)

@@ -57,7 +57,9 @@ def restore(
         from ops.environments.backups import back_up_beside
 
         state = options.state_host
-        taken = back_up_beside(environment, interruption, state, only=names, safety=True, wait=options.wait)
+        taken = back_up_beside(
+            environment, interruption, state, reporter, only=names, safety=True, wait=options.wait
+        )
         return taken.manifest.id
 
     with watched(settings, "restore", reporter) as watch:

@@ -11,6 +11,7 @@ from ops.errors import UsageError
 from ops.hosts import Host
 from ops.restore.places import places_of, stores_for
 from ops.restore.records import record
+from ops.restore.undoing import check_kept, kept_places
 from ops.restore.writers import writers
 from ops.runs.releases import layout_of
 
@@ -69,14 +70,15 @@ def plan_restore(
 
 
 def plan_undo(settings: Settings, hosts: Mapping[str, Host], state_host: str) -> RestorePlan:
-    """Return what an undo would swap back; raises UsageError where there is no restore to undo."""
+    """Return what an undo would swap back; raises UsageError where there is no restore to undo, or not any more."""
     found = record(layout_of(settings), hosts[state_host])
     if found is None:
         raise UsageError("there is no restore to undo")
-    stores = stores_for(settings, {name: one["details"] for name, one in found["datastores"].items()})
+    places = kept_places(settings, hosts, found)
+    check_kept(settings, hosts, found, places)
     return RestorePlan(
         found["backup"],
-        tuple(PlannedDatastore(name, store.kind, store.server) for name, store in stores.items()),
+        tuple(PlannedDatastore(name, one.store.kind, one.store.server) for name, one in places.items()),
         writers(settings, hosts, found.get("stopped", {})).services,
     )
 

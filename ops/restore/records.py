@@ -19,12 +19,18 @@ __all__ = ["keep", "known", "put_back", "record", "record_path", "remember"]
 
 
 def remember(
-    run: Run, manifest: Manifest, places: Mapping[str, Place], earlier: str, stopped: Ids | None = None
+    run: Run,
+    manifest: Manifest,
+    places: Mapping[str, Place],
+    earlier: str,
+    stopped: Ids | None = None,
+    *,
+    ended: bool = False,
 ) -> None:
     """Write down what `undo` needs, before anything is made.
 
     `earlier` is the record of the restore before, which stays the one to undo unless this one comes to its swap;
-    `stopped` are the containers that stand still meanwhile.
+    `stopped` are the containers that stand still meanwhile. Of one that `ended`, all that was live is kept.
     """
     datastores = {
         name: {
@@ -39,7 +45,7 @@ def remember(
     }
     tag = next(iter(places.values())).tag
     record = {"backup": manifest.id, "tag": tag, "datastores": datastores, "earlier": earlier}
-    keep(run, {**record, "stopped": stopped or {}})
+    keep(run, {**record, "stopped": stopped or {}, "ended": ended})
 
 
 def keep(run: Run, record: Mapping[str, Any]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ops.archive.manifest import Manifest
+from ops.archive.manifest import Manifest, Removed
 from ops.archive.reading import Identity, check_identities
 from ops.config import Settings
 from ops.errors import Locked, NeedsPerson, OpsError, RolledBack, Unreachable
@@ -71,6 +72,7 @@ def restore(
     with (
         running(settings, "restore", hosts, state_host, reporter, interruption, run_id) as run,
         ending(run),
+        _reading(run, storage, manifest),
     ):
         enter(run, Phase.CHECK)
         check_identities(storage, manifest, identities)
@@ -108,6 +110,22 @@ def restore(
             {name: place.saved.details.get("as_of", manifest.finished_at) for name, place in places.items()},
             tuple(name for name, place in places.items() if "moment" in place.saved.details),
         )
+
+
+@contextmanager
+def _reading(run: Run, storage: Storage, manifest: Manifest) -> Iterator[None]:
+    """No lock keeps a backup while it is read, and all of it is read before the swap: say so where it went."""
+    try:
+        yield
+    except Removed as error:
+        whose, options = manifest.environment, run.settings.options
+        error.message = (
+            f"backup {manifest.id} was removed from {storage.shown} before it was read to its end, "
+            f"probably by a pruning of {whose}; the live data is as it was"
+        )
+        where = options if whose == run.settings.environment else f"{options} --from-env {whose}"
+        error.next_step = f"inv restore {where} lists those that are there; restore one of them with --id"
+        raise
 
 
 def _save(run: Run, places: Mapping[str, Place], safety: Safety | None) -> str | None:

@@ -52,7 +52,7 @@ def forget(run: Run, manifest: Manifest, places: Mapping[str, Place]) -> None:
         except (OpsError, Cancelled) as error:
             run.warn(f"{name}: what earlier restores kept is still there: {error}")
     try:
-        remember(run, manifest, places, "")
+        remember(run, manifest, places, "", ended=True)
     except (OpsError, Cancelled) as error:
         run.warn(f"{run.state_host}: {record_path(run.layout)} still names the restore before: {error}")
 

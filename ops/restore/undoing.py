@@ -7,8 +7,9 @@ from typing import Any
 
 from ops.archive.manifest import Saved
 from ops.config import Settings
+from ops.datastores.base import LOST
 from ops.datastores.looking import look
-from ops.errors import NeedsPerson, OpsError, UsageError
+from ops.errors import FailedUnchanged, NeedsPerson, OpsError, UsageError
 from ops.hosts import Cancelled, Host
 from ops.outcomes import Outcome, Target
 from ops.restore.places import Place, discarded, must, stores_for
@@ -22,7 +23,7 @@ from ops.runs.phases import Phase
 from ops.runs.reporting import Reporter
 from ops.runs.run import Run, running
 
-__all__ = ["undo"]
+__all__ = ["check_kept", "kept_places", "undo"]
 
 
 def undo(
@@ -38,7 +39,7 @@ def undo(
     """Swap back what the last restore brought, and return what came of it.
 
     That of a restore that died goes first; one that had changed nothing leaves the restore before it alone. Raises
-    UsageError where there is nothing to undo, Locked, Unreachable, and NeedsPerson where a swap fails.
+    UsageError where there is nothing to undo, or no longer, Locked, Unreachable, and NeedsPerson where a swap fails.
     """
     with (
         running(settings, "restore.undo", hosts, state_host, reporter, interruption, run_id) as run,
@@ -46,9 +47,7 @@ def undo(
     ):
         enter(run, Phase.CHECK)
         found = record(run.layout, run.reach[run.state_host])
-        if found is not None:
-            stores = stores_for(settings, {name: one["details"] for name, one in found["datastores"].items()})
-            looked = look(stores, run.reach)
+        places = kept_places(settings, run.reach, found) if found is not None else {}
         enter(run, Phase.LOCK)
         died = lock_stack(run, wait, finish=True)
         if found is None or (died is not None and not _is_of(found, died)):
@@ -56,10 +55,7 @@ def undo(
                 raise UsageError("there is no restore to undo")
             run.warn(f"{died.action} {died.run_id} died before it changed anything: nothing was undone")
             return run.outcome({})
-        places = {
-            name: Place(stores[name], Saved(**saved), looked[name], found["tag"])
-            for name, saved in found["datastores"].items()
-        }
+        check_kept(settings, run.reach, found, places)
         with alone(run, places, wait):
             writing = writers(settings, run.reach, found.get("stopped", {}))
             enter(run, Phase.SWITCH)
@@ -73,6 +69,41 @@ def undo(
                         run.warn(left)
         return run.outcome(
             {name: Target("datastore", "rolled_back", release=found["backup"]) for name in places}
+        )
+
+
+def kept_places(settings: Settings, hosts: Mapping[str, Host], found: Mapping[str, Any]) -> dict[str, Place]:
+    """Given the record of a restore, return its datastores as they are now."""
+    saved = {name: Saved(**one) for name, one in found["datastores"].items()}
+    stores = stores_for(settings, {name: one.details for name, one in saved.items()})
+    looked = look(stores, hosts)
+    return {name: Place(stores[name], one, looked[name], found["tag"]) for name, one in saved.items()}
+
+
+def check_kept(
+    settings: Settings, hosts: Mapping[str, Host], found: Mapping[str, Any], places: Mapping[str, Place]
+) -> None:
+    """Raise UsageError where what a restore kept was removed since, so that there is nothing to swap back.
+
+    Asked of a restore that came to its end, and before its undo is begun: of any other, what is not there may never have
+    been made, or be back already.
+    """
+    if not found.get("ended") or "undoing" in found:
+        return
+    gone = []
+    for name, place in places.items():
+        command = place.command(place.store.lost)
+        result = hosts[place.store.server].run(command)
+        if not result.ok:
+            raise FailedUnchanged(f"{command.shown}: {result.last_lines}", target=place.store.server)
+        lines = (line for line in result.stdout.split("\n") if line.startswith(LOST))
+        gone += [f"{name} on {place.store.server}: {line.removeprefix(LOST)}" for line in lines]
+    if gone:
+        options = settings.options
+        raise UsageError(
+            f"nothing was undone, since what the restore of {found['backup']} kept is not there any more: {'; '.join(gone)}",
+            next_step=f"inv backup.list {options} shows the safety backup that the restore took, if it took one\n"
+            f"inv restore {options} --id ID brings that back",
         )
 
 

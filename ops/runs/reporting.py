@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ops.runs.phases import Phase
 
-__all__ = ["Reporter", "Silent", "metered"]
+__all__ = ["Reporter", "Silent", "Within", "metered"]
 
 
 class Reporter(Protocol):
@@ -46,6 +46,16 @@ class Silent:
     def moved(self, host: str, size: int) -> None: ...
     def finished(self, host: str, result: str) -> None: ...
     def say(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Within:
+    """Tells the reporter of a run what goes on in another one within it; phases, and the end, are of the outer one alone."""
+
+    def __init__(self, outer: Reporter) -> None:
+        self.step, self.moved, self.finished, self.say = outer.step, outer.moved, outer.finished, outer.say
+
+    def phase(self, phase: Phase) -> None: ...
     def close(self) -> None: ...
 
 

@@ -2,17 +2,45 @@
 
 import json
 import os
+import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
-from ops.datastores.base import Packing
+from ops.datastores.base import LOST, Packing
 from ops.datastores.mongodb import MongoDB
 from ops.errors import ConfigError, FailedUnchanged
 
 TAG = "20260101t000000zabcd"
 STORE = MongoDB("documents", "shop-production", "mongodb", "db1", "/opt/shop/production")
 PLAIN = {"places": [], "timeseries": []}
+# Runs a script of mongosh on databases in a file: as much of a server as renames take.
+MONGOSH = """#!/usr/bin/env node
+const fs = require("fs"), file = process.env.DATA, data = JSON.parse(fs.readFileSync(file, "utf8"));
+class Mongo {
+  getDB(db) {
+    const here = (data[db] ??= {});
+    return {
+      getCollectionInfos: ({ name } = {}) => Object.keys(here).filter((one) => !name || one === name).map((name) => ({ name, type: "collection" })),
+      createCollection: (name) => { here[name] = []; },
+      getCollection: (name) => ({
+        insertOne: (one) => here[name].push(one),
+        find: () => ({ toArray: () => here[name] ?? [] }),
+        drop: () => delete here[name],
+      }),
+      adminCommand: ({ renameCollection, to }) => {
+        const [db, ...from] = renameCollection.split(".");
+        data[db][to.slice(db.length + 1)] = data[db][from.join(".")];
+        delete data[db][from.join(".")];
+      },
+    };
+  }
+}
+new Function("Mongo", "print", process.argv.at(-1))(Mongo, console.log);
+delete data.admin;
+fs.writeFileSync(file, JSON.stringify(data));
+"""
 
 
 def looked(databases, store=STORE, **more):
@@ -99,3 +127,58 @@ def test_the_password_reaches_a_tool_by_a_descriptor_and_whole(tmp_path):
     assert told.split("\n")[0:2] == ["--config", "/dev/fd/9"]
     assert "password: 'it''s a \\ \"key\" $HOME: #1'\n" in told
     assert told.count("key") == 1
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node on this machine")
+class TestSwapped:
+    """Scripts that rename collections, run by a shell that is not mongosh."""
+
+    @pytest.fixture
+    def run(self, tmp_path, monkeypatch):
+        """Return what runs a verb on the databases in `data.json`, and returns what it prints."""
+        docker = '#!/bin/sh\nwhile [ "$1" != sh ]; do shift; done; case $3 in *mongosh*) exec "$@" ;; esac\n'
+        for name, text in (("docker", docker), ("mongosh", MONGOSH)):
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("DATA", str(tmp_path / "data.json"))
+        store = replace(STORE, folder=str(tmp_path))
+        details = {"databases": {"shop": {}, "new": {}}}
+
+        def run(verb):
+            command = getattr(store, verb)(details, looked({}, store), TAG)
+            done = subprocess.run(["sh", "-c", command.script], capture_output=True, check=False, text=True)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        return run
+
+    @pytest.fixture
+    def data(self, tmp_path):
+        """Return what reads the databases, or writes others; at first one is live, and both are restored beside."""
+
+        def data(*changed):
+            for text in map(json.dumps, changed):
+                (tmp_path / "data.json").write_text(text)
+            return json.loads((tmp_path / "data.json").read_text())
+
+        fresh = {f"ops_new_{TAG}.orders": [{"_id": "restored"}]}
+        data({"shop": {"orders": [{"_id": "live"}], "a.b": [], **fresh}, "new": fresh})
+        return data
+
+    def test_nothing_is_lost_behind_a_swap_and_an_undo_brings_back_what_was_live(self, run, data):
+        run("swap")
+        assert [data()[db]["orders"] for db in ("shop", "new")] == [[{"_id": "restored"}]] * 2
+        assert run("lost") == ""
+        run("swap_back")
+        run("discard")
+        assert data() == {"shop": {"orders": [{"_id": "live"}], "a.b": []}, "new": {}}
+
+    @pytest.mark.parametrize("name", [f"ops_old_{TAG}", f"ops_old_{TAG}.orders", f"ops_old_{TAG}.a.b"])
+    def test_a_kept_collection_that_is_gone_is_told(self, run, data, name):
+        run("swap")
+        found = data()
+        del found["shop"][name]
+        data(found)
+        assert run("lost") == f"{LOST}collection {name} of shop\n"
+        assert data() == found

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ops.datastores.base import Packing
+from ops.datastores.base import LOST, Packing
 from ops.datastores.postgres import Postgres
 from ops.datastores.postgres_sql import (
     creation,
@@ -200,6 +200,18 @@ def test_a_dump_is_packed_as_near_to_the_data_as_can_be(engine, wanted, where):
     stream = STORE.streams(looked("shop", engine=engine), Packing(wanted), "run")[1]
     assert stream.compression == where
     assert ("-Z zstd:3" in stream.command.script) == (where == "engine")
+
+
+def test_each_database_that_was_kept_and_is_gone_is_told():
+    details = {"databases": {"shop": {}, "it's": {}}}
+    old = place_names("db", details, "old", TAG)
+    command = STORE.lost(details, looked("shop"), TAG)
+    assert command.changes is None
+    assert command.stdin.decode().splitlines() == [
+        f"SELECT {literal(f'{LOST}database {old[name]} ({name})')} "
+        f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{old[name]}');"
+        for name in ("it's", "shop")
+    ]
 
 
 def test_counts_are_read_from_what_the_dump_says_beside_its_data():

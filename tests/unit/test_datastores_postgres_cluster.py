@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
 
 from ops.datastores import for_restore
+from ops.datastores.base import LOST
 from ops.datastores.files import Files
 from ops.datastores.postgres import Postgres
 from ops.datastores.postgres_cluster import PostgresCluster
@@ -154,6 +156,16 @@ def test_what_earlier_restores_kept_goes_and_that_of_this_one_stays(data):
     other.mkdir()
     assert ran(STORE.forget(DETAILS, looked(data), TAG)).returncode == 0
     assert (kept.exists(), older.exists(), other.exists()) == (True, False, True)
+
+
+def test_a_kept_cluster_that_is_gone_is_told(data):
+    beside(data)
+    swap(data)
+    assert ran(STORE.lost(DETAILS, looked(data), TAG)).stdout == b""
+    (kept,) = data.glob("pgsql_tmp_ops_old_*")
+    shutil.rmtree(kept)
+    told = ran(STORE.lost(DETAILS, looked(data), TAG))
+    assert (told.returncode, told.stdout.decode()) == (0, f"{LOST}{kept}\n")
 
 
 def test_segments_are_counted_as_they_are_unpacked(data, tmp_path):

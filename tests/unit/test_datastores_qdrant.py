@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.datastores.base import Packing
+from ops.datastores.base import LOST, Packing
 from ops.datastores.qdrant import Qdrant
 from ops.errors import FailedUnchanged
 
@@ -179,8 +179,28 @@ class TestAgainstTheStandIn:
         self.beside(store, looked, details, parts)
         self.run(store.swap(details, looked, TAG))
         assert json.dumps(qdrant.collections, sort_keys=True) == before
+        assert self.run(store.lost(details, looked, TAG)).stdout == b""  # nothing was there to be kept
         self.run(store.swap_back(details, looked, TAG))
         assert qdrant.collections == {}
+
+    def test_a_kept_snapshot_that_is_gone_is_told(self, store, qdrant, tmp_path):
+        self.fill(qdrant)
+        looked, details, parts = self.saved(store)
+        self.beside(store, looked, details, parts)
+        self.run(store.swap(details, looked, TAG))
+
+        def told():
+            return self.run(store.lost(details, looked, TAG)).stdout.decode()
+
+        assert told() == ""
+        (kept,) = (tmp_path / "snapshots" / "notes").iterdir()
+        kept.unlink()
+        assert told() == f"{LOST}snapshot {kept.name}\n"
+        qdrant.drop("notes")  # its snapshots are on no list any more
+        assert told() == ""
+        record = tmp_path / f"qdrant-vectors-{TAG}"
+        record.unlink()
+        assert told() == f"{LOST}{record}\n"
 
     def test_what_a_restore_kept_goes_with_the_next(self, store, qdrant, tmp_path):
         self.fill(qdrant)

@@ -5,8 +5,9 @@ import os
 import subprocess
 
 import pytest
+from shells import run
 
-from ops.datastores.base import Packing
+from ops.datastores.base import LOST, Packing
 from ops.datastores.redis import Redis, counts_in
 from ops.errors import FailedUnchanged
 
@@ -79,6 +80,26 @@ class TestRefusing:
 def test_a_swap_that_was_cut_off_is_found_where_the_server_stands_still():
     found = looked(state="exited", dir="", kept="/data/ops-old-20260101t000000zabcd.half")
     assert (found.facts["dir"], found.there) == ("/data", False)
+
+
+@pytest.mark.parametrize("facts", [{}, {"state": "exited", "dir": ""}, {"dir": "/elsewhere"}])
+def test_kept_files_that_are_gone_are_told(tmp_path, monkeypatch, facts):
+    """Wherever the server would look for them, whether it runs or not."""
+    docker = '#!/bin/sh\n[ "$1" = run ] || exit 0; while [ "$1" != -c ]; do shift; done; exec sh -c "$2"\n'
+    (tmp_path / "docker").write_text(docker)
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    tag = "20260101t000000zabcd"
+    kept = tmp_path / "data" / f"ops-old-{tag}"
+    mounts = [{"Type": "volume", "Destination": str(kept.parent)}]
+
+    def told(**more):
+        return run(STORE.lost({}, looked(mounts, **more), tag)).stdout
+
+    assert told(**{"dir": str(kept.parent), **facts}) == f"{LOST}ops-old-{tag} in the volume of redis\n"
+    kept.mkdir(parents=True)
+    there = {"kept": str(kept)} if facts.get("state") else {"dir": str(kept.parent)}
+    assert told(**{**facts, **there}) == ""
 
 
 @pytest.mark.parametrize(

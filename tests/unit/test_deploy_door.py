@@ -2,11 +2,13 @@
 
 import sys
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from standin.server import Killed, Session
 from standin.stack import Listener
 
+from ops.backup import backing_up
 from ops.environments import Environment, environment
 from ops.errors import Locked, OpsError, UsageError
 from ops.runs.interruption import Interruption
@@ -52,6 +54,22 @@ def dead(shop):
 def test_a_deploy_goes_through_it(door):
     assert door.deploy("2").version == "2"
     assert door.status().agree
+
+
+def test_a_backup_before_it_is_shown_in_its_own_phase(door, monkeypatch):
+    door.shop.edit("ops.toml", "keep_releases = 3", "keep_releases = 3\nbackup_before_deploy = true")
+    door = Environment(door.shop.settings("staging"))
+
+    def back_up(settings, hosts, state, reporter, *arguments, **options):
+        reporter.phase(Phase.BACKUP)
+        reporter.step("db1", "pg_dump of shop")
+        return SimpleNamespace(manifest=SimpleNamespace(id="1"), storage="the storage")
+
+    monkeypatch.setattr(backing_up, "back_up", back_up)
+    listener = Listener()
+    door.deploy("2", reporter=listener)
+    assert listener.phases.count(Phase.BACKUP) == 1
+    assert ("db1", "pg_dump of shop") in listener.steps
 
 
 def test_a_rollback_that_was_confirmed_does_not_take_back_what_came_since(door):

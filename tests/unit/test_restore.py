@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pyrage
 import pytest
@@ -16,7 +17,9 @@ from ops.datastores.base import Stream
 from ops.datastores.files import Files
 from ops.environments import environment
 from ops.errors import FailedUnchanged, Locked, NeedsPerson, OpsError, RolledBack, UsageError
-from ops.restore import filling, restoring, swapping
+from ops.restore import filling, restoring, swapping, undoing
+from ops.runs.phases import Phase
+from ops.runs.reporting import Silent
 from ops.storage.base import StorageFailed
 from ops.tasks.backups_showing import undone_text
 
@@ -153,6 +156,56 @@ def test_an_undo_brings_back_what_was_live(stack):
         shop.undo_restore()
 
 
+def test_an_undo_is_refused_where_what_was_kept_is_gone(stack, monkeypatch):
+    """Before anybody is stopped, and whoever reads it knows what is missing."""
+    shop = stack.environment()
+    shop.backup.full()
+    damage(stack)
+    shop.restore("latest")
+    before, record = tree(stack.uploads), (stack.root / "restored.json").read_text()
+    (kept,) = beside(stack)
+    shutil.rmtree(stack.uploads.parent / kept)
+    monkeypatch.setattr(undoing, "stop", lambda *arguments: pytest.fail("writers were stopped"))
+    for undo in (shop.plan_undo_restore, shop.undo_restore):
+        with pytest.raises(UsageError, match=rf"nothing was undone.* uploads on here: .*{kept}$") as failure:
+            undo()
+        assert "inv backup.list --env production" in failure.value.next_step
+    assert tree(stack.uploads) == before
+    assert (stack.root / "restored.json").read_text() == record
+    assert stack.journal[-1].event == "failed"
+    assert not (stack.root / "locks" / "change").exists()
+
+
+def test_an_undo_that_ended_between_swap_and_record_is_done_by_the_next(stack, monkeypatch):
+    """What was kept is live by then, and is not missed."""
+    shop = stack.environment()
+    shop.backup.full()
+    damage(stack)
+    damaged = tree(stack.uploads)
+    shop.restore("latest")
+
+    def fails(*arguments):
+        raise NeedsPerson("a service is not healthy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(undoing, "_serve", fails)
+        with pytest.raises(NeedsPerson):
+            shop.undo_restore()
+    assert shop.undo_restore().targets["uploads"].result == "rolled_back"
+    assert tree(stack.uploads) == damaged
+    assert beside(stack) == []
+
+
+def test_an_undo_on_a_new_server_leaves_it_empty_again(stack):
+    shop = stack.environment()
+    shop.backup.full()
+    shutil.rmtree(stack.uploads)
+    shop.restore("latest")
+    shop.undo_restore()
+    assert tree(stack.uploads) == {}
+    assert beside(stack) == []
+
+
 def test_only_the_last_restore_is_kept_for_an_undo(stack):
     shop = stack.environment()
     shop.backup.full()
@@ -279,6 +332,27 @@ class TestSafety:
         assert beside(stack) == []
         assert stack.journal[-1].event == "failed"
 
+    def test_its_steps_and_bytes_are_shown_in_the_phases_of_the_restore(self, stack):
+        shop = stack.environment()
+        shop.backup.full()
+        told = []
+
+        class Listener(Silent):
+            def phase(self, phase):
+                told.append(phase)
+
+            def step(self, host, title):
+                told.append(title)
+
+            def moved(self, host, size):
+                told.append((host, size))
+
+        shop.restore("latest", reporter=Listener())
+        assert [one for one in told if isinstance(one, Phase)] == ["check", "lock", "backup", "switch"]
+        host, size = told[told.index(f"tar {stack.uploads}") + 1]
+        assert host == "here"
+        assert size > 0
+
     def test_it_does_not_count_for_the_rpo(self, stack):
         shop = stack.environment("[backup]\nrpo = 0.001\n")
         newest = shop.backup.full().manifest.id
@@ -300,6 +374,43 @@ def test_a_backup_of_another_environment_is_restored_only_where_it_is_named(stac
     staging.restore(taken, from_environment="production")
     assert tree(stack.root.parent / "staging" / "shared" / "uploads") == before
     assert tree(stack.uploads) == before
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_a_backup_that_is_pruned_while_it_is_restored_is_told_as_that(stack, monkeypatch, when):
+    """Before it is checked, or behind that; nobody would look for damage then, or for what became of the live data."""
+    stack.toml = stack.toml.replace(
+        "[datastores", '[environments.staging.servers.here]\naddress = "local"\n[datastores'
+    )
+    shop = stack.environment()
+    oldest = shop.backup.full().manifest.id
+    shop.backup.full()
+    shop = stack.environment("[backup.keep]\ncount = 1\nmin = 1\n")
+    staging, live = environment("staging", stack=str(stack.folder)), stack.root.parent / "staging"
+    (live / "shared/uploads").mkdir(parents=True)
+    (live / "shared/uploads/a.txt").write_text("of staging")
+    check_all = restoring.check_all
+
+    def checked(*arguments):
+        for step in (shop.backup.prune, partial(check_all, *arguments))[:: 1 if when == "before" else -1]:
+            step()
+
+    monkeypatch.setattr(restoring, "check_all", checked)
+    with pytest.raises(Damaged) as failure:
+        staging.restore(oldest, from_environment="production")
+    storage = stack.folder / ".ops/backups"
+    assert failure.value.message == (
+        f"backup {oldest} was removed from {storage} before it was read to its end, probably by a pruning of production; "
+        "the live data is as it was"
+    )
+    where = f"--env staging --stack {stack.folder} --from-env production"
+    assert (
+        failure.value.next_step
+        == f"inv restore {where} lists those that are there; restore one of them with --id"
+    )
+    assert [path.name for path in (live / "shared").rglob("*")] == ["uploads", "a.txt"]
+    assert (live / "shared/uploads/a.txt").read_text() == "of staging"
+    assert not (live / "restored.json").exists()
 
 
 class TestRefused:
@@ -338,6 +449,17 @@ class TestRefused:
             shop.restore("latest")
         with pytest.raises(Damaged, match="missing or cut off"):
             shop.restore(shop.taken.manifest.id)
+
+    def test_an_object_that_goes_while_its_manifest_stays(self, stack, shop, monkeypatch):
+        file, check_all = self.file(stack, shop), restoring.check_all
+
+        def checked(*arguments):
+            file.unlink()
+            check_all(*arguments)
+
+        monkeypatch.setattr(restoring, "check_all", checked)
+        with pytest.raises(Damaged, match=r"uploads.tar.zst is missing in [^,]*$"):
+            shop.restore("latest")
 
     def test_a_manifest_that_was_edited(self, stack, shop):
         file = self.file(stack, shop).with_name("manifest.json")

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from ops.runs.phases import Phase
-from ops.runs.reporting import metered
+from ops.runs.reporting import Within, metered
 from ops.tasks.live import Live
 
 
@@ -27,5 +27,25 @@ def test_bytes_and_their_rate_stand_behind_the_step_that_they_go_through():
         assert "B/s" in drawn(live)
         live.step("web1", "the next")
         assert "B/s" not in drawn(live)
+    finally:
+        live.close()
+
+
+def test_a_run_within_another_shows_its_steps_and_bytes_in_the_phase_of_that_one():
+    live = Live(str)
+    try:
+        live.phase(Phase.BACKUP)
+        inner = Within(live)
+        for phase in (Phase.CHECK, Phase.SWITCH):
+            inner.phase(phase)
+        inner.step("db1", "pg_dump of shop")
+        inner.moved("db1", 12_000_000)
+        assert "taking a backup" in drawn(live)
+        assert "pg_dump of shop" in drawn(live)
+        assert "12.0 MB, " in drawn(live)
+        inner.finished("db1", "dumped")
+        inner.close()
+        live.step("db1", "the next")  # the outer one goes on
+        assert "the next" in drawn(live)
     finally:
         live.close()
