@@ -19,6 +19,8 @@ sys.path.insert(0, str(ROOT / "tests" / "sandbox"))
 from traffic import Report, Traffic  # noqa: E402  the load generator of the tests
 
 from ops import sandbox  # noqa: E402
+from ops.errors import OpsError  # noqa: E402
+from ops.tasks.boundary import explain  # noqa: E402
 
 WORK = ROOT / ".demo"
 STACK = WORK / "demo"
@@ -173,4 +175,8 @@ def expect(holds: bool, what: str, found: str = "") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OpsError as error:
+        print(explain(error), file=sys.stderr)
+        sys.exit(error.exit_code)
