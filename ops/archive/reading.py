@@ -130,7 +130,9 @@ def _missing(storage: Storage, key: str) -> Damaged:
     return Removed(f"{key} is missing in {storage.shown}, and so is its manifest: the backup was removed")
 
 
-def _decrypted(chunks: Iterator[bytes], identities: Sequence[Identity]) -> Generator[bytes, None, None]:
+def _decrypted(
+    chunks: Generator[bytes, None, None], identities: Sequence[Identity]
+) -> Generator[bytes, None, None]:
     """age pushes and who reads pulls, so a thread stands between them."""
     import pyrage
 
@@ -155,6 +157,8 @@ def _decrypted(chunks: Iterator[bytes], identities: Sequence[Identity]) -> Gener
             pyrage.decrypt_io(source, Target(), list(identities))
         except BaseException as error:
             failed.append(source.error or error)
+        finally:  # here, where it is read: what waits for the storage in it ends with it
+            chunks.close()
         while not left.is_set():
             try:
                 pieces.put(None, timeout=0.2)

@@ -13,7 +13,7 @@ from ops.hosts.dial import Chain
 __all__ = ["ChannelProcess", "close_channel", "open_channel"]
 
 _PACKET = 32_000  # bytes: what sshd takes in one packet
-_AT_ONCE = 1 << 18  # bytes: what is sent between two looks at what came
+_AT_ONCE = 1 << 17  # bytes: what is sent between two looks at what came
 _MOST = 1 << 20  # bytes: what is taken at a time
 # Seconds: of a stream, several packets are taken at a time. To wake for each costs more than all that is done with it.
 _GATHER = 0.003
@@ -35,12 +35,14 @@ class ChannelProcess:
         sent = 0
         try:
             while sent < min(len(data), _AT_ONCE):
-                sent += self._channel.send(bytes(data[sent : sent + _PACKET]))
-            return sent
+                if not (taken := self._channel.send(bytes(data[sent : sent + _PACKET]))):
+                    break
+                sent += taken
         except TimeoutError:
-            return sent
+            pass
         except (OSError, EOFError, paramiko.SSHException):
             return len(data)  # the channel is gone; what comes from it tells the rest
+        return sent
 
     def finish_input(self) -> None:
         with suppress(OSError, EOFError, paramiko.SSHException):

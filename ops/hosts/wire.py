@@ -45,8 +45,10 @@ class HeardSocket:
         if self._at == len(self._held):
             try:
                 data = self._inner.recv(max(size, self._most))
-            except BaseException as error:
-                self._note(error)
+            except (TimeoutError, BlockingIOError):
+                raise
+            except (OSError, paramiko.SSHException):
+                self.ended = True
                 raise
             self.received += len(data)
             self.ended = self.ended or not data
@@ -60,15 +62,11 @@ class HeardSocket:
     def send(self, data: bytes) -> int:
         try:
             return self._inner.send(data)
-        except BaseException as error:
-            self._note(error)
+        except (TimeoutError, BlockingIOError):
             raise
-
-    def _note(self, error: BaseException) -> None:
-        if isinstance(error, (OSError, paramiko.SSHException)) and not isinstance(
-            error, (TimeoutError, BlockingIOError)
-        ):
+        except (OSError, paramiko.SSHException):
             self.ended = True
+            raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -50,6 +50,9 @@ def undo(
         places = kept_places(settings, run.reach, found) if found is not None else {}
         enter(run, Phase.LOCK)
         died = lock_stack(run, wait, finish=True)
+        if (now := record(run.layout, run.reach[run.state_host])) != found:
+            # What was waited for was a restore, or an undo.
+            found, places = now, kept_places(settings, run.reach, now) if now is not None else {}
         if found is None or (died is not None and not _is_of(found, died)):
             if died is None:
                 raise UsageError("there is no restore to undo")

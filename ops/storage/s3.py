@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import queue
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import IO, TYPE_CHECKING, Literal, TypedDict, cast
 
 import boto3
 from boto3.exceptions import Boto3Error
@@ -36,13 +38,17 @@ CONNECT, ANSWER, TRIES = (
     4,
 )  # seconds, seconds, times: a service that hangs is given up after about two minutes
 PIECE = 1 << 20
-_BLOCK = 256 << 10  # bytes of a part that are handed to the socket at once
+_BLOCK = 64 << 10  # bytes of a part that are handed to the socket at once
 _PAGE = 1_000  # keys that one request deletes
 
 
 class _Retained(TypedDict, total=False):
     ObjectLockMode: Literal["GOVERNANCE", "COMPLIANCE"]
     ObjectLockRetainUntilDate: datetime
+
+
+class _Checksum(TypedDict, total=False):
+    ChecksumCRC32: str
 
 
 class S3Storage:
@@ -70,6 +76,7 @@ class S3Storage:
         self.bucket = bucket
         self.storage_class, self.lock = storage_class, lock
         self.check, self.part, self.parts = check, part, parts
+        self.checksums = checksums
         wanted: Literal["when_supported", "when_required"] = (
             "when_supported" if checksums else "when_required"
         )
@@ -229,7 +236,7 @@ class _Parts:
             if self._buffer is None:
                 self._buffer = self._empty()
             taken = rest[: self._storage.part - self._filled]
-            self._buffer[self._filled : self._filled + len(taken)] = taken
+            memoryview(self._buffer)[self._filled : self._filled + len(taken)] = taken
             self._filled += len(taken)
             rest = rest[len(taken) :]
             if self._filled == self._storage.part:
@@ -281,23 +288,16 @@ class _Parts:
             sending.add_done_callback(lambda _: free.put(buffer))
 
 
-class _Part(io.RawIOBase):
-    """A part as a file.
+class _Part:
+    """A part as a file, which may give more than it is asked for.
 
-    urllib3 asks for 16 KiB at a time, each of them a system call and a turn of Python's lock, so it is given more. All at
-    once would not do: a socket's timeout is for all of what it is told to send.
+    urllib3 asks for 16 KiB at a time, each of them a system call and a turn of Python's lock. All at once would not do: a
+    socket's timeout is for all of what it is told to send.
     """
 
     def __init__(self, content: memoryview) -> None:
-        super().__init__()
         self._content = content
         self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def tell(self) -> int:
         return self._at
@@ -307,7 +307,7 @@ class _Part(io.RawIOBase):
         self._at = max(0, base + offset)
         return self._at
 
-    def read(self, size: int = -1) -> Any:
+    def read(self, size: int = -1) -> memoryview:
         end = len(self._content) if size < 0 else self._at + max(size, _BLOCK)
         piece = self._content[self._at : end]
         self._at += len(piece)
@@ -350,11 +350,18 @@ class _Object:
             UploadId=self._upload,
             PartNumber=number,
             Body=cast("IO[bytes]", _Part(part)),
+            **self._checksum(part),
         )
         sent: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
-        if "ChecksumCRC32" in answer:  # what boto3 adds by itself, and has to be said again
+        if "ChecksumCRC32" in answer:  # has to be said again
             sent["ChecksumCRC32"] = answer["ChecksumCRC32"]
         return sent
+
+    def _checksum(self, part: memoryview) -> _Checksum:
+        """Return the checksum that boto3 would add: over TLS it would hand out the part in small copies to do so."""
+        if not self._storage.checksums:
+            return {}
+        return {"ChecksumCRC32": base64.b64encode(zlib.crc32(part).to_bytes(4, "big")).decode()}
 
     def complete(self) -> None:
         self._answers += [self._answer(future) for future in self._sent]

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ops.hosts.route import Endpoint, Settings, route
@@ -96,9 +97,10 @@ class Sshd:
         )
         pids = [self._process.pid]
         for parent in pids:
-            children = Path(f"/proc/{parent}/task/{parent}/children")
-            if children.is_file():
-                pids.extend(int(word) for word in children.read_text().split())
+            # One may end at any time, also between two looks at it.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+                pids.extend(map(int, children.split()))
         return list(dict.fromkeys([*pids, *map(int, found.stdout.split())]))
 
     def signal(self, number: int) -> None:

@@ -217,6 +217,26 @@ def test_only_the_last_restore_is_kept_for_an_undo(stack):
     assert (stack.uploads / "a.txt").read_text() == "two"
 
 
+def test_an_undo_that_waited_for_a_restore_undoes_that_one(stack, monkeypatch):
+    """What it read before it had the lock is of the restore before, whose way back is gone by then."""
+    shop = stack.environment()
+    shop.backup.full()
+    (stack.uploads / "a.txt").write_text("one")
+    shop.restore("latest")
+    (stack.uploads / "a.txt").write_text("two")
+    lock = undoing.lock_stack
+
+    def waits(*arguments, **options):
+        monkeypatch.setattr(undoing, "lock_stack", lock)
+        shop.restore("latest")
+        return lock(*arguments, **options)
+
+    monkeypatch.setattr(undoing, "lock_stack", waits)
+    shop.undo_restore()
+    assert (stack.uploads / "a.txt").read_text() == "two"
+    assert beside(stack) == []
+
+
 def test_a_backup_is_restored_by_its_id(stack):
     shop = stack.environment()
     first = shop.backup.full().manifest.id
