@@ -156,7 +156,7 @@ class Datastore(Protocol):
         ...
 
     def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        """Return the command that prints the counts of what was restored, for `counted`."""
+        """Return the command that prints the counts of what was restored, for `counted`, and does what had to wait for them."""
         ...
 
     def counted(self, text: str) -> Counts:

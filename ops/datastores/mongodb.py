@@ -1,6 +1,6 @@
 """MongoDB: mongodump of each database, counted by what it says of itself, and on the way back a swap of names.
 
-Increments are in mongodb_oplog.py, the way back to a moment in mongodb_moment.py.
+Increments are in mongodb_oplog.py, the way back to a moment in mongodb_moment.py, that of indexes in mongodb_indexes.py.
 
 A rename across databases copies, one within a database does not. So what is restored stands beside in the same database, as
 `ops_new_TAG.COLLECTION`, and the swap is renames alone. They go through the names of a collection that tells how far a swap
@@ -21,10 +21,11 @@ from typing import Any
 from urllib.parse import quote as percent
 
 from ops.commands import Command, quote, quote_all
+from ops.datastores import mongodb_indexes as indexes
 from ops.datastores import mongodb_oplog as oplog
 from ops.datastores.base import LOST, Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.mongodb_shell import LOGIN, TOOL, shell
-from ops.datastores.shell import alone, ending, finding, inside, through_zstd, thrown_away
+from ops.datastores.shell import alone, ending, finding, inside, store_key, through_zstd, thrown_away
 from ops.errors import ConfigError, FailedUnchanged, UsageError
 
 __all__ = ["COUNT", "MongoDB"]
@@ -247,20 +248,28 @@ for (const db of databases) if (names(db).some((name) => /^ops_(part|half)_/.tes
 }
 for (const db of databases) drop(db, (name) => name.startsWith("ops_new_") && place.test(name));
 """
+        script += indexes.FORGET
         return self._script(script, details, looked, tag, "remove what is left beside the collections")
 
     def incoming(self, details: Mapping[str, Any], looked: Looked, tag: str) -> tuple[Incoming, ...]:
         return tuple(Incoming(name, self._restore(name, looked, tag)) for name in details["databases"])
 
     def count(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
+        """What is counted is there without its indexes; they are built next."""
         script = """
 const fresh = `ops_new_${tag}.`;
 for (const db of databases) for (const { name } of infos(db).filter((one) => one.type !== "view" && one.name.startsWith(fresh)))
   print("COUNT" + JSON.stringify([db, name.slice(fresh.length), mongo.getDB(db).getCollection(name).countDocuments({})]));
 """.replace("COUNT", COUNT)
-        return self._script(
-            script, details, looked, tag, "count what is beside the collections", changes=None
+        made = self._script(
+            script + indexes.EXPIRE,
+            details,
+            looked,
+            tag,
+            "count and index what is beside the collections",
+            then=indexes.building(self._kept),
         )
+        return replace(made, timeout=None)
 
     def counted(self, text: str) -> Counts:
         found: dict[str, dict[str, int]] = {}
@@ -281,8 +290,9 @@ for (const db of databases) for (const { name } of infos(db).filter((one) => one
 
     def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         # It ends nothing that is left of a swap, as the scripts that change something do.
+        asked = shell(self._given(tag, databases=list(details["databases"])) + _LOST)
         return Command(
-            f"docker exec {quote(looked.facts['container'])} sh -c {quote(shell(_given(details, tag) + _LOST))} </dev/null",
+            f"docker exec {quote(looked.facts['container'])} sh -c {quote(asked)} </dev/null",
             title=f"look for the collections that {self.service} had",
         )
 
@@ -294,8 +304,10 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
         return self._script(script, details, looked, tag, "remove what earlier restores kept")
 
     def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        script = "for (const db of databases) drop(db, (name) => name.startsWith(`ops_new_${tag}.`));"
-        return self._script(script, details, looked, tag, "remove what is beside the collections")
+        script = "for (const db of databases) drop(db, (name) => name.startsWith(`ops_new_${tag}.`));\n"
+        return self._script(
+            script + indexes.FORGET, details, looked, tag, "remove what is beside the collections"
+        )
 
     def _stream(self, name: str, places: list[str], looked: Looked, packing: Packing, mark: str) -> Stream:
         left_out = [f"--excludeCollection={place}" for place in places]
@@ -331,12 +343,13 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
     def _restore(self, name: str, looked: Looked, tag: str) -> Command:
         words = quote_all(
             (
-                *("mongorestore", "--archive", "--stopOnError", f"--nsExclude={name}.system.*"),
-                *(f"--nsFrom={name}.$c$", f"--nsTo={name}.ops_new_{tag}.$c$"),
+                *("mongorestore", "--archive", "--stopOnError", "--noIndexRestore"),
+                *(f"--nsExclude={name}.system.*", f"--nsFrom={name}.$c$", f"--nsTo={name}.ops_new_{tag}.$c$"),
             )
         )
+        script = f"{LOGIN}{TOOL}{indexes.passing(self._given(tag, database=name), self._kept)} | tool {words}"
         return Command(
-            f"c={quote(looked.facts['container'])}; {inside(f'{LOGIN}{TOOL}tool {words}', tag, stdin=True)}",
+            f"c={quote(looked.facts['container'])}; {inside(script, tag, stdin=True)}",
             changes="collections",
             timeout=None,
             title=f"mongorestore {name} of {self.service}",
@@ -350,22 +363,28 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
         tag: str,
         title: str,
         *,
-        changes: str | None = "collections",
+        then: str = "",
     ) -> Command:
-        """Return the command that runs a script in the container, behind what an earlier one of this restore left running."""
+        """Return the command that runs a script in the container, behind what an earlier one of this restore left running.
+
+        `then` is shell that goes on where the script succeeds.
+        """
+        asked = shell(self._given(tag, databases=list(details["databases"])) + script)
         mark = f"{tag}s"
-        body = f'docker exec "$c" sh -c {quote(ending(mark))}; {inside(shell(_given(details, tag) + script), mark)}'
-        return self._command(
-            f"{alone(self.folder)}{body}", f"{title} of {self.service}", looked, changes=changes
-        )
+        run = inside(f"{LOGIN}{TOOL}( {asked} ) && {then}" if then else asked, mark)
+        body = f'docker exec "$c" sh -c {quote(ending(mark))}; {run}'
+        return self._command(f"{alone(self.folder)}{body}", f"{title} of {self.service}", looked)
 
-    def _command(
-        self, script: str, title: str, looked: Looked, *, changes: str | None = "collections"
-    ) -> Command:
+    @property
+    def _kept(self) -> str:
+        """The folder in the container that holds what dumps say of their collections until the indexes are built."""
+        return f"/tmp/opsbook-{store_key(f'{self.project}/{self.name}')}"
+
+    def _given(self, tag: str, **more: str | list[str]) -> str:
+        """Return the constants of a script of a restore."""
+        given: dict[str, str | list[str]] = {"tag": tag, "folder": self._kept, **more}
+        return "".join(f"const {name} = {json.dumps(value)};\n" for name, value in given.items())
+
+    def _command(self, script: str, title: str, looked: Looked) -> Command:
         container = quote(looked.facts["container"])
-        return Command(f"c={container}; {script}", changes=changes, timeout=3600, title=title)
-
-
-def _given(details: Mapping[str, Any], tag: str) -> str:
-    """Return what each script of a restore begins with."""
-    return f"const databases = {json.dumps(list(details['databases']))}, tag = {json.dumps(tag)};\n"
+        return Command(f"c={container}; {script}", changes="collections", timeout=3600, title=title)

@@ -17,6 +17,7 @@ from ops.commands import Command, quote, quote_all
 from ops.datastores.at_moment import AtMoment
 from ops.datastores.base import Counts, Incoming, Looked, Scratch
 from ops.datastores.mongodb import COUNT, MongoDB
+from ops.datastores.mongodb_indexes import DESCRIBE
 from ops.datastores.mongodb_oplog import ENTRIES, INDEXES, OPLOG
 from ops.datastores.mongodb_shell import shell
 from ops.datastores.shell import restoring
@@ -57,17 +58,13 @@ for (ended(); at < size; ended()) {
 if (counts.length !== ends.length) throw new Error("the oplog's slices are not those that came");
 return { counts, limit };
 """
-# Names as mongodump writes them, in full where they are too long for a file (common/util/file.go, mongorestore/filepath.go).
 _PREPARE = """
-const fs = require("fs");
 for (const [part, db] of dumps) for (const { name } of infos(db).filter((one) => one.type !== "view"))
   print(COUNT + JSON.stringify([part, name, mongo.getDB(db).getCollection(name).countDocuments({})]));
 fs.mkdirSync(`${folder}/dump`);
 fs.readFileSync(`${folder}/indexes`, "utf8").split("\\n").filter((line) => line).forEach((line, n) => {
-  const { db, name, options, indexes } = JSON.parse(line), collectionName = encodeURIComponent(name);
-  const file = collectionName.length > 238 ? `${collectionName.slice(0, 208)}%24${String(n).padStart(27, "0")}` : collectionName;
-  fs.mkdirSync(`${folder}/dump/${db}`, { recursive: true });
-  fs.writeFileSync(`${folder}/dump/${db}/${file}.metadata.json`, JSON.stringify({ options, indexes, collectionName, type: "collection" }));
+  const { db, name, options, indexes } = JSON.parse(line);
+  describe(db, name, JSON.stringify({ options, indexes, type: "collection" }), n);
 });
 const ends = fs.readFileSync(`${folder}/ends`, "utf8").split("\\n").filter((line) => line).map(Number);
 const { counts, limit } = new Function("fs", "path", "ends", "until", SCAN)(fs, `${folder}/oplog`, ends, until);
@@ -172,7 +169,7 @@ class MongoDBMoment(AtMoment[MongoDB]):
         asked = self.store.count(details, looked, tag)
         return replace(
             asked,
-            script=f"t={quote(self._name(tag))}; {_told('was', shell(constants + _PREPARE))}; printf '%s\\n' \"$was\"; "
+            script=f"t={quote(self._name(tag))}; {_told('was', shell(constants + DESCRIBE + _PREPARE))}; printf '%s\\n' \"$was\"; "
             "export OPS_LIMIT; OPS_LIMIT=$(printf '%s\\n' \"$was\" | sed -n 's/^limit //p'); "
             f'docker exec -e OPS_LIMIT "$t" sh -c {quote(replay)} </dev/null >&2 || exit 1; '
             f"{_told('was', shell(constants + _REPLAYED))}; {self._over(details, looked, tag)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from fleets import containers, emptied, on, until
 from stacks import SERVERS, Stack
 
 from ops import sandbox as boxes
+from ops.datastores.mongodb_indexes import passing
 from ops.datastores.mongodb_moment import SCAN
 
 pytestmark = [pytest.mark.parity("B1"), pytest.mark.parity("B5"), pytest.mark.parity("B6")]
@@ -102,6 +104,19 @@ if [ -e /run/ops-cut ]; then
   fi
 fi
 exec /usr/bin/{tool} "$@"
+"""
+# Ends what is over by an index with a time to live, as a server does; the stand-in's does not.
+MONITOR = """
+while (!require("fs").existsSync("/tmp/enough")) {
+  for (const name of base("shop").getCollectionNames()) {
+    const one = base("shop").getCollection(name);
+    try {
+      for (const { key, expireAfterSeconds } of one.getIndexes()) if (expireAfterSeconds !== undefined)
+        one.deleteMany({ [Object.keys(key)[0]]: { $lt: new Date(Date.now() - 1000 * expireAfterSeconds) } });
+    } catch (error) {}  // it was renamed, or is gone
+  }
+  sleep(50);
+}
 """
 
 
@@ -264,13 +279,13 @@ def qdrant_row() -> Kind:
     )
 
 
-def mongo(script: str) -> str:
+def mongo(script: str, options: str = "") -> str:
     """Return what a script of mongosh prints in the container; `base` gives a database."""
     connect = (
         "const e = process.env, mongo = new Mongo(`mongodb://root:${encodeURIComponent(e.MONGO_INITDB_ROOT_PASSWORD)}"
         "@127.0.0.1/?authSource=admin&directConnection=true`), base = (name) => mongo.getDB(name);\n"
     )
-    shell = f"docker exec {container('mongodb')} mongosh --nodb --norc --quiet --eval {shlex.quote(connect + script)}"
+    shell = f"docker exec {options} {container('mongodb')} mongosh --nodb --norc --quiet --eval {shlex.quote(connect + script)}"
     return on("web1", shell).strip()
 
 
@@ -289,6 +304,7 @@ def mongo_row() -> Kind:
             '({ _id: n, at: new Date(n), bytes: BinData(0, "AP8="), ü: NumberLong(n), price: NumberDecimal("1.5") })));'
             'base("shop").getCollection("it\'s \\"odd\\" ü").insertOne({ _id: "ü", x: /re/i });'
             'base("shop").orders.createIndex({ number: 1 }, { unique: true });'
+            'base("shop").orders.createIndex({ at: 1 }, { expireAfterSeconds: 3600 });'
             'base("shop").orders.insertOne({ _id: 1, number: 1, big: "x".repeat(300000) });'
             'base("ünder").y.insertMany([{ _id: 1 }, { _id: 2 }]);'
         )
@@ -296,7 +312,8 @@ def mongo_row() -> Kind:
     def everything() -> str:
         return mongo(
             'print(EJSON.stringify(["shop", "ünder"].map((name) => base(name).getCollectionNames()'
-            ".filter((one) => !/^ops_old_/.test(one)).sort().map((one) => [one, base(name).getCollection(one).getIndexes().map((i) => i.name), "
+            ".filter((one) => !/^ops_old_/.test(one)).sort().map((one) => [one, base(name).getCollection(one).getIndexes()"
+            ".map(({ name, key, unique, expireAfterSeconds }) => ({ name, key, unique, expireAfterSeconds })), "
             "base(name).getCollection(one).find().sort({ _id: 1 }).toArray()]))))"
         )
 
@@ -492,6 +509,78 @@ def test_all_of_them_come_back_at_once_and_no_password_is_in_an_argument_or_a_lo
     assert PASSWORD not in told
 
 
+def test_an_index_that_cannot_be_built_ends_a_restore_before_the_swap(
+    backed: Stack, cut: Callable[..., None]
+) -> None:
+    """The live data is as it was, and nothing is left beside it."""
+    kind = mongo_row()
+    kind.fill()
+    kind.damage()
+    damaged = kind.everything()
+    twice = 'mongo.getDB("shop").getCollection(`ops_new_${tag}.orders`).insertOne({ number: 1 });'
+    cut(kind, f"s/^databases.forEach((db) => {{$/{twice} &/")
+    assert "E11000" in restored(backed, kind, status=1)
+    assert kind.everything() == damaged
+    assert "opsbook-" not in on("web1", f"docker exec {container('mongodb')} ls /tmp")
+
+
+def test_what_is_over_by_a_time_to_live_is_counted_and_ends_behind_that(backed: Stack) -> None:
+    """However soon the server looks for it."""
+    kind = mongo_row()
+    kind.fill()
+    mongo(
+        'base("shop").orders.insertMany([...Array(50).keys()].map((n) => ({ number: 2 + n, at: new Date(n) })))'
+    )
+    taken = str(backed.json("backup.full", "--only", "mongodb")["data"]["id"])  # type: ignore[index]
+    mongo(MONITOR, "--detach")
+    try:
+        count = 'print(base("shop").orders.countDocuments({}))'
+        until("what is over has ended", lambda: mongo(count) == "1")
+        restored(backed, kind, backup=taken)
+        until("what came back has ended as well", lambda: mongo(count) == "1")
+    finally:
+        on("web1", f"docker exec {container('mongodb')} touch /tmp/enough")
+
+
+def test_what_an_archive_says_of_its_collections_is_kept_and_all_of_it_goes_on(stack: Stack) -> None:
+    """With the order of keys; a clustered collection is made without its time to live."""
+    index = '{"key":{"b":{"$numberInt":"1"},"0":{"$numberInt":"1"}},"name":"b_1_0_1"}'
+    long = "ж" * 60
+    options = {
+        "events": '"clusteredIndex":{"key":{"_id":{"$numberInt":"1"}},"unique":true},"expireAfterSeconds":{"$numberLong":"3600"}',
+        "plain ü/+%": "",
+        long: "",
+    }
+    said = {
+        name: f'{{"options":{{{one}}},"indexes":[{index}],"collectionName":"{name}"}}'
+        for name, one in options.items()
+    }
+    described = [
+        document(text("db", "kept"), text("collection", name), text("metadata", one), (18, "size", bytes(8)))
+        for name, one in said.items()
+    ]
+    head = document((16, "concurrent_collections", bytes(4)), text("version", "0.1"))
+    archive = b"\x6d\xe2\x99\x81" + head + b"".join(described) + b"\xff" * 4 + bytes(range(256)) * 4096
+    tag, folder = "20260101t000000zabcd", "/tmp/kept"
+    given = f'const database = "kept", tag = "{tag}", folder = "{folder}";\n'
+    inside = f"docker exec -i {container('mongodb')} sh -c"
+
+    hashed = on("web1", f"{inside} {shlex.quote(passing(given, folder))} | md5sum", stdin=archive)
+
+    assert hashed.split()[0] == hashlib.md5(archive).hexdigest()
+    assert json.loads(on("web1", f"{inside} 'cat {folder}/clustered/kept'")) == [
+        [f"ops_new_{tag}.events", {"$numberLong": "3600"}]
+    ]
+    assert mongo('print(base("kept").getCollectionNames())') == f"[ 'ops_new_{tag}.events' ]"
+    for name in ("events", "plain ü/+%"):
+        path = f"{folder}/dump/kept/ops_new_{tag}.{quoted(name, safe='')}.metadata.json"
+        assert on("web1", f"{inside} {shlex.quote(f'cat {path}')}") == said[name]
+    shortened = on("web1", f"{inside} 'cat {folder}/dump/kept/*%24*'")
+    assert json.loads(shortened)["collectionName"] == quoted(f"ops_new_{tag}.{long}", safe="")
+    mongo('base("kept").dropDatabase()')
+    on("web1", f"{inside} 'rm -r {folder}'")
+
+
 @pytest.mark.parity("B2")
 def test_increments_of_a_server_without_an_oplog_are_refused(stack: Stack, tmp_path: Path) -> None:
     """Before anything is dumped, and with what to do."""
@@ -503,13 +592,21 @@ def test_increments_of_a_server_without_an_oplog_are_refused(stack: Stack, tmp_p
     assert not list(tmp_path.glob(".ops/backups/**/*.zst"))
 
 
+def document(*fields: tuple[int, str, bytes]) -> bytes:
+    """Return a document as BSON, of fields that are each a type, a name and a value as it is written."""
+    body = b"".join(bytes([kind]) + name.encode() + b"\0" + value for kind, name, value in fields)
+    return struct.pack("<i", len(body) + 5) + body + b"\0"
+
+
+def text(name: str, value: str) -> tuple[int, str, bytes]:
+    """Return a field that is a text."""
+    written = value.encode() + b"\0"
+    return 2, name, struct.pack("<i", len(written)) + written
+
+
 def entry(seconds: int, wall: int) -> bytes:
     """Return an entry of an oplog, as BSON with all that may stand before and behind what counts."""
-
-    def made(*fields: tuple[int, str, bytes]) -> bytes:
-        body = b"".join(bytes([kind]) + name.encode() + b"\0" + value for kind, name, value in fields)
-        return struct.pack("<i", len(body) + 5) + body + b"\0"
-
+    made = document
     stamp, date = (17, "ts", struct.pack("<II", 7, seconds)), (9, "wall", struct.pack("<q", wall))
     text = struct.pack("<i", 3) + b"\xc3\xbc\0"
     return made(

@@ -299,6 +299,27 @@ class TestReplay:
         script = MongoDBMoment(store).count(at, looked(store), TAG).script
         assert f"const until = 1795356187{fraction[:3]};" in script
 
+    def test_indexes_come_last_on_the_live_server(self, store, tools, tmp_path):
+        store = replace(store, project=str(tmp_path))
+        kept = store._kept
+        keeps = (
+            f'case $* in *"readSync(8"*) mkdir -p {kept}; dd bs=4 count=1 of={kept}/head <&8; exit ;; esac; '
+        )
+        tools.give(
+            mongosh=keeps + self.SHELL.replace("{limit}", "").replace("{live}", "4"),
+            mongodump=self.DUMP,
+            mongorestore='case $* in *nsFrom*) [ "$(cat)" = archive ] ;; esac',
+        )
+        done = tools(MongoDBMoment(store).count(DETAILS, looked(store), TAG))
+        assert done.returncode == 0, done.stderr
+        restores = [line for line in tools.calls.read_text().split("\n") if line.startswith("mongorestore")]
+        assert [("--noIndexRestore" in line, "--dir" in line) for line in restores] == [
+            (False, True),
+            (True, False),
+            (False, True),
+        ]
+        assert f"--dir={kept}/dump" in restores[-1]
+
     def test_of_a_whole_chain_has_no_limit(self, store, tools):
         assert self.counted(store, tools, limit="").returncode == 0
         assert "--oplogLimit" not in tools.calls.read_text()

@@ -1,4 +1,4 @@
-"""What real engines alone prove: MongoDB's oplog as increments and back to a moment, and searches of Qdrant behind a restore."""
+"""What real engines alone prove: MongoDB's oplog as increments and back to a moment, its TTL; searches of Qdrant behind a restore."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ops.sandbox.layout import layout
 pytestmark = [pytest.mark.parity("B1"), pytest.mark.parity("B2"), pytest.mark.parity("B6")]
 
 PROJECT = "engines-test"
-# A replica set with accounts wants a key that its members share; there is one member.
+# A replica set with accounts wants a key that its members share; there is one member. It looks often for what is over.
 COMPOSE = """\
 services:
   mongodb:
@@ -31,6 +31,7 @@ services:
       - >-
         head -c 300 /dev/urandom | base64 -w 0 > /data/configdb/key && chmod 400 /data/configdb/key &&
         chown mongodb /data/configdb/key && exec docker-entrypoint.sh mongod --replSet rs0 --keyFile /data/configdb/key --bind_ip_all
+        --setParameter ttlMonitorSleepSecs=1
     volumes: ["mongodb:/data/db"]
   alone:
     image: mongo:7
@@ -71,6 +72,26 @@ for (let n = 0; n < 100000 && !shop.stop.findOne(); n++) {
   shop.moving.updateOne({ at: -1 }, { $set: { at: n % 50 } });
 }
 """
+# One index of each kind that there is, and documents that are over by the time they come back.
+INDEXED = """
+for (const name of ["shop", "ünder"]) base(name).dropDatabase();
+base("ünder").y.insertOne({ _id: 1 });
+shop.sessions.insertMany([...Array(5000).keys()].map((n) => ({ _id: n, at: new Date(n) })));
+shop.sessions.createIndex({ at: 1 }, { expireAfterSeconds: 1, partialFilterExpression: { at: { $exists: true } } });
+shop.createCollection("tokens", { clusteredIndex: { key: { _id: 1 }, unique: true }, expireAfterSeconds: 1 });
+shop.tokens.insertMany([...Array(5000).keys()].map((n) => ({ _id: new Date(n) })));
+shop.createCollection("words", { collation: { locale: "de", strength: 1 } });
+shop.words.createIndex({ word: 1 }, { collation: { locale: "simple" }, name: "simple" });
+shop.words.createIndex({ word: 1 }, { name: "as the collection" });
+shop.createCollection("log", { capped: true, size: 4096 });
+shop.kinds.insertOne({ _id: 1, a: 1, text: "ü", place: { type: "Point", coordinates: [1, 2] } });
+shop.kinds.createIndex({ a: 1, b: -1 }, { unique: true, sparse: true });
+shop.kinds.createIndex({ text: "text", more: "text" }, { weights: { more: 3 }, default_language: "german" });
+shop.kinds.createIndex({ place: "2dsphere" });
+shop.kinds.createIndex({ c: "hashed" });
+shop.kinds.createIndex({ d: 1 }, { hidden: true });
+shop.kinds.createIndex({ "$**": 1 }, { wildcardProjection: { e: 1 } });
+"""
 
 
 def container(service: str) -> str:
@@ -100,6 +121,27 @@ def everything() -> Any:
             "base(name).getCollection(one).find().sort({ _id: 1 }).toArray()]))))"
         )
     )
+
+
+def indexed() -> Any:
+    """Return the options and indexes of all collections."""
+    return json.loads(
+        mongo(
+            "print(EJSON.stringify(shop.getCollectionInfos().filter((one) => !/^(system[.]|ops_old_)/.test(one.name))"
+            ".sort((one, other) => (one.name < other.name ? -1 : 1)).map(({ name, options }) => [name, options, "
+            "shop.getCollection(name).getIndexes().sort((one, other) => (one.name < other.name ? -1 : 1))])))"
+        )
+    )
+
+
+def expired() -> bool:
+    """Return whether what is over has ended."""
+    return mongo("print(shop.sessions.countDocuments({}) + shop.tokens.countDocuments({}))") == "0"
+
+
+def expiring(enabled: bool) -> None:
+    """Let the server end what is over, or leave it."""
+    mongo(f"admin.adminCommand({{ setParameter: 1, ttlMonitorEnabled: {json.dumps(enabled)} }})")
 
 
 def written() -> int:
@@ -229,6 +271,23 @@ def test_a_moment_in_the_midst_of_transactions_is_between_two_of_them(
     last = holds_together()
     restored(stack, "--at", moment)
     assert 20 < holds_together() <= begun < last
+
+
+def test_what_is_over_by_a_time_to_live_is_counted_and_ends_behind_that(stack: Stack) -> None:
+    """Out of a dump and out of a replay; all indexes and options are those that were backed up."""
+    expiring(False)
+    mongo(INDEXED)
+    before = indexed()
+    full = stack.json("backup.full")["data"]["id"]  # type: ignore[index]
+    moment = now()
+    stack.run("backup.incremental")
+    expiring(True)
+    for words in (("--id", str(full)), ("--at", moment)):
+        until("what is over has ended", expired)
+        mongo("shop.kinds.drop(); shop.words.dropIndexes()")
+        restored(stack, *words)
+        assert indexed() == before
+    until("what came back has ended as well", expired)
 
 
 def test_a_moment_outside_and_a_server_without_an_oplog_are_refused(stack: Stack) -> None:
