@@ -378,7 +378,8 @@ for (const db of databases) drop(db, (name) => name.startsWith("ops_old_") && pl
     @property
     def _kept(self) -> str:
         """The folder in the container that holds what dumps say of their collections until the indexes are built."""
-        return f"/tmp/opsbook-{store_key(f'{self.project}/{self.name}')}"
+        # Docker gives each container this one in memory, also where nothing else of it can be written.
+        return f"/dev/shm/opsbook-{store_key(f'{self.project}/{self.name}')}"
 
     def _given(self, tag: str, **more: str | list[str]) -> str:
         """Return the constants of a script of a restore."""
