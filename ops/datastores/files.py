@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.commands import Command, quote, quote_all
-from ops.datastores.base import LOST, Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
+from ops.datastores.base import Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
 from ops.datastores.increments import PROGRESS
-from ops.datastores.shell import TAG, alone, held, through_zstd
+from ops.datastores.shell import TAG, alone, held, through_zstd, unless_kept
 from ops.errors import FailedUnchanged, UsageError
 
 __all__ = ["Files"]
@@ -309,10 +309,7 @@ class Files:
 
     def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         old = self._place(looked, "old", tag)
-        return Command(
-            f"[ -d {quote(old)} ] || printf '%s\\n' {quote(f'{LOST}{old}')}",
-            title=f"look for what was in {self.path}",
-        )
+        return Command(unless_kept(old, old), title=f"look for what was in {self.path}")
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         kept, old = quote(self._place(looked, "old", tag)), f"{quote(looked.facts['path'])}.ops-old-{TAG}"

@@ -15,11 +15,11 @@ from typing import Any
 
 from ops.commands import Command, quote
 from ops.datastores.at_moment import AtMoment
-from ops.datastores.base import LOST, Counts, Incoming, Looked, Scratch, read_lines
+from ops.datastores.base import Counts, Incoming, Looked, Scratch, read_lines
 from ops.datastores.postgres import COUNTING, PSQL, Postgres
 from ops.datastores.postgres_sql import cluster_place
 from ops.datastores.postgres_wal import BASE
-from ops.datastores.shell import TAG, finding, restoring
+from ops.datastores.shell import TAG, finding, restoring, unless_kept
 from ops.errors import UsageError
 
 __all__ = ["PostgresCluster"]
@@ -188,7 +188,7 @@ class PostgresCluster(AtMoment[Postgres]):
     def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         facts = looked.facts
         old = f"{facts['data']}/{self._place('old', tag)}"
-        script = f"[ -d {quote(old)} ] || printf '%s\\n' {quote(f'{LOST}{old}')}"
+        script = unless_kept(old, old)
         # Without the name of what a swap runs in: a dry run may look while that is at work.
         return Command(
             f"docker run --rm --network none --volumes-from {quote(facts['container'])} --user {quote(facts['owner'])} "

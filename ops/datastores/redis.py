@@ -22,7 +22,7 @@ from typing import Any
 
 from ops.commands import Command, quote
 from ops.datastores.base import LOST, Counts, Incoming, Looked, Packing, Scratch, Stream, chosen, read_lines
-from ops.datastores.shell import TAG, alone, finding, image_of, inside, through_zstd, thrown_away
+from ops.datastores.shell import TAG, alone, finding, image_of, inside, through_zstd, thrown_away, unless_kept
 from ops.errors import FailedUnchanged, UsageError
 
 __all__ = ["Redis", "counts_in"]
@@ -285,9 +285,11 @@ class Redis:
 
     def lost(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         old = self._old(looked, tag, "")
-        told = f"echo {quote(f'{LOST}ops-old-{tag} in the volume of {self.service}')}"
+        told = f"ops-old-{tag} in the volume of {self.service}"
         # Where its files lie in no volume now, an undo would find nothing either.
-        script = _helper(f"[ -d {quote(old)} ] || {told}") if looked.facts["mounted"] else told
+        script = (
+            _helper(unless_kept(old, told)) if looked.facts["mounted"] else f"echo {quote(f'{LOST}{told}')}"
+        )
         return Command(
             f"c={quote(looked.facts['container'])}; {script}",
             title=f"look for the files that {self.service} had",

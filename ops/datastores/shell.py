@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ops.commands import Command, quote, quote_all
-from ops.datastores.base import Packing
+from ops.datastores.base import LOST, Packing
 from ops.errors import UsageError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "store_key",
     "through_zstd",
     "thrown_away",
+    "unless_kept",
 ]
 
 TAG = "[0-9]" * 8 + "t" + "[0-9]" * 6 + "z" + "[0-9a-f]" * 4  # the tag of a restore, as a shell's pattern
@@ -104,6 +105,12 @@ def thrown_away(
         timeout=None,
         title=f"docker run {image}",
     )
+
+
+def unless_kept(place: str, told: str) -> str:
+    """Return shell that tells a loss where a folder that a swap kept is there under none of the names that it goes through."""
+    there = " || ".join(f"[ -d {quote(place + ending)} ]" for ending in ("", ".half", ".part"))
+    return f"{there} || printf '%s\\n' {quote(LOST + told)}"
 
 
 def alone(folder: str) -> str:
