@@ -21,7 +21,7 @@ PARTS = {
 
 
 def main(names: list[str]) -> int:
-    """Measure, print, and for a whole run write the page; return 1 when a limit does not hold."""
+    """Measure, print, and write what is to be written; return 1 when a limit does not hold."""
     write = "--write" in names or not names
     names = [name for name in names if name != "--write"]
     unknown = [name for name in names if name not in PARTS]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import paramiko
@@ -43,13 +43,8 @@ class HeardSocket:
 
     def recv(self, size: int) -> bytes:
         if self._at == len(self._held):
-            try:
+            with self._noting_the_end():
                 data = self._inner.recv(max(size, self._most))
-            except (TimeoutError, BlockingIOError):
-                raise
-            except (OSError, paramiko.SSHException):
-                self.ended = True
-                raise
             self.received += len(data)
             self.ended = self.ended or not data
             if len(data) <= size:
@@ -60,8 +55,13 @@ class HeardSocket:
         return piece
 
     def send(self, data: bytes) -> int:
-        try:
+        with self._noting_the_end():
             return self._inner.send(data)
+
+    @contextmanager
+    def _noting_the_end(self) -> Iterator[None]:
+        try:
+            yield
         except (TimeoutError, BlockingIOError):
             raise
         except (OSError, paramiko.SSHException):

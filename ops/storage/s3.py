@@ -213,7 +213,7 @@ class _Parts:
         self._storage, self._key = storage, key
         self._objects: list[_Object] = []
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ops-s3")
-        self._sent: queue.SimpleQueue[bytearray] = queue.SimpleQueue()  # buffers that are free again
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()  # buffers that were sent
         self._made = 0
         self._buffer: bytearray | None = None  # of the part that is being filled
         self._filled = 0
@@ -263,7 +263,7 @@ class _Parts:
             return bytearray(self._storage.part)
         while True:
             try:
-                return self._sent.get(timeout=0.2)
+                return self._free.get(timeout=0.2)
             except queue.Empty:
                 self._storage.check()
 
@@ -284,7 +284,7 @@ class _Parts:
             self._earlier.update(part)
         if buffer is not None:
             # Not of `self`: in a cycle, the buffers would outlive the stream until Python looks for such.
-            free = self._sent
+            free = self._free
             sending.add_done_callback(lambda _: free.put(buffer))
 
 
