@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from pathlib import Path
 
 from invoke.collection import Collection
@@ -29,3 +31,5 @@ def _collections() -> Collection:
 
 
 namespace = _collections()
+# Python looks through all objects for garbage once more before it ends: a sixth of the time of a short task.
+atexit.register(gc.freeze)
