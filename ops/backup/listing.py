@@ -28,12 +28,12 @@ def backups(settings: Settings, storage: Storage | None = None) -> Catalog:
     )
 
 
-def chosen_backup(settings: Settings, wanted: str) -> Manifest:
+def chosen_backup(settings: Settings, wanted: str, storage: Storage | None = None) -> Manifest:
     """Return what a backup restores, by its id, or the newest whole one for `latest`: neither a safety backup, nor one of some datastores or from the future.
 
     Raises UsageError where there is none such, Damaged where its manifest or an object of it is not what was written.
     """
-    entries = backups(settings).entries
+    entries = backups(settings, storage).entries
     list_them = f"inv backup.list {settings.options}"
     if wanted == "latest":
         newest = newest_whole(entries, datetime.now(UTC))
@@ -53,13 +53,15 @@ def chosen_backup(settings: Settings, wanted: str) -> Manifest:
     return restored(entries, entry.manifest)
 
 
-def backup_at(settings: Settings, moment: str, only: Sequence[str] = ()) -> Manifest:
+def backup_at(
+    settings: Settings, moment: str, only: Sequence[str] = (), storage: Storage | None = None
+) -> Manifest:
     """Return what brings the datastores, or those in `only`, back as they were at a moment, in RFC 3339.
 
     Raises UsageError for what is no moment, and for one that no backup reaches, with those that are possible.
     """
     names = tuple(name.partition("/")[0] for name in only)
-    return at_moment(chains(backups(settings).entries), parsed_moment(moment), names)
+    return at_moment(chains(backups(settings, storage).entries), parsed_moment(moment), names)
 
 
 def restored(entries: Sequence[Entry], manifest: Manifest) -> Manifest:

@@ -67,13 +67,13 @@ class Stream:
 class Incoming:
     """A part on its way back: `command` takes the stream on stdin; where `make` stands instead, it is given all of it.
 
-    What is made of a part by `make` is small. Either writes beside what is live; one that comes `first` does so before
+    `make` returns None where nothing is to be done; the parts that it is for are small. Either writes beside what is live; one that comes `first` does so before
     the place beside is made.
     """
 
     part: str
     command: Command | None = None
-    make: Callable[[str], Command] | None = None
+    make: Callable[[str], Command | None] | None = None
     first: bool = False
 
 

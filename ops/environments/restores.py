@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ops.environments.environment import Environment
     from ops.restore.planning import RestorePlan
     from ops.restore.restoring import Restored
+    from ops.storage.base import Storage
 
 __all__ = ["RestoreOptions", "plan_drill", "plan_restore", "plan_undo", "restore"]
 
@@ -45,12 +46,6 @@ def restore(
     """Restore a backup into an environment and return what is live then; raises as `Environment.restore` says."""
     settings = environment.settings
     source = _source(settings, options.from_environment)
-    with masked(settings), masked(source):
-        from ops.archive.reading import identities_in
-
-        found = _found(source, options)
-        identities = identities_in(options.identity) if options.identity else ()
-        ask(found)
     interruption = Interruption()
 
     def safety(names: tuple[str, ...]) -> str:
@@ -62,29 +57,35 @@ def restore(
         )
         return taken.manifest.id
 
-    with watched(settings, "restore", reporter) as watch:
-        with (
-            masked(source),
-            environment.hosts(interruption.cancellation, (), options.state_host) as hosts,
-        ):
-            from ops.restore.restoring import restore as bring_back
-            from ops.storage.opening import open_storage
+    with (
+        masked(source),
+        environment.hosts(interruption.cancellation, (), options.state_host) as hosts,
+    ):
+        from ops.archive.reading import identities_in
+        from ops.restore.restoring import restore as bring_back
+        from ops.storage.opening import open_storage
 
-            restored = bring_back(
-                settings,
-                hosts,
-                state_host_of(settings, options.state_host),
-                open_storage(source, lambda: interruption.cancellation.check()),
-                found,
-                reporter,
-                interruption,
-                only=options.only,
-                identities=identities,
-                safety=safety if options.safety else None,
-                wait=options.wait,
-                run_id=watch.run_id,
-            )
-        return replace(restored, outcome=watch.done(restored.outcome))
+        storage = open_storage(source, lambda: interruption.cancellation.check())
+        found = _found(source, options, storage)
+        identities = identities_in(options.identity) if options.identity else ()
+        ask(found)
+        with watched(settings, "restore", reporter) as watch:
+            with masked(settings), masked(source):  # those who are told of a failure are not told secrets
+                restored = bring_back(
+                    settings,
+                    hosts,
+                    state_host_of(settings, options.state_host),
+                    storage,
+                    found,
+                    reporter,
+                    interruption,
+                    only=options.only,
+                    identities=identities,
+                    safety=safety if options.safety else None,
+                    wait=options.wait,
+                    run_id=watch.run_id,
+                )
+            return replace(restored, outcome=watch.done(restored.outcome))
 
 
 def plan_restore(environment: Environment, options: RestoreOptions) -> RestorePlan:
@@ -116,13 +117,13 @@ def plan_drill(environment: Environment, server: str | None) -> RestorePlan:
         return plan(settings, chosen_backup(settings, "latest"), server)
 
 
-def _found(source: Settings, options: RestoreOptions) -> Manifest:
+def _found(source: Settings, options: RestoreOptions, storage: Storage | None = None) -> Manifest:
     """Return the backup that is asked for."""
     from ops.backup.listing import backup_at, chosen_backup
 
     if options.backup is not None:
-        return chosen_backup(source, options.backup)
-    return backup_at(source, options.at or "", options.only)
+        return chosen_backup(source, options.backup, storage)
+    return backup_at(source, options.at or "", options.only, storage)
 
 
 def _source(settings: Settings, name: str | None) -> Settings:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from ops.archive.manifest import Damaged, Part
+from ops.archive.manifest import Damaged, Manifest, Part
 from ops.archive.reading import Identity, check_part, opened, unpacked
-from ops.datastores.base import Counts, Incoming
+from ops.datastores.base import Counts, Datastore, Incoming
 from ops.datastores.shell import out_of_zstd
 from ops.errors import FailedUnchanged, OpsError
 from ops.hosts import Host
@@ -20,15 +20,26 @@ from ops.storage.base import Storage
 __all__ = ["beside", "check_all", "fill"]
 
 
-def check_all(run: Run, storage: Storage, places: Mapping[str, Place]) -> None:
-    """Read everything once before anything is touched: what is damaged is found now, or never restored."""
-    for name, place in places.items():
-        server = place.store.server
-        run.reporter.step(server, f"check {name} in {storage.shown}")
-        for part in place.saved.parts:
-            check_part(
-                storage, part, run.interruption.cancellation.check, partial(run.reporter.moved, server)
-            )
+def check_all(
+    run: Run,
+    storage: Storage,
+    manifest: Manifest,
+    stores: Mapping[str, Datastore],
+    meanwhile: Callable[[], object],
+) -> None:
+    """Read everything once before anything is touched: what is damaged is found now, or never restored.
+
+    `meanwhile` is called all along, and raises what else is found meanwhile that keeps the restore from going on.
+    """
+
+    def check() -> None:
+        run.interruption.cancellation.check()
+        meanwhile()
+
+    for name, store in stores.items():
+        run.reporter.step(store.server, f"check {name} in {storage.shown}")
+        for part in manifest.datastores[name].parts:
+            check_part(storage, part, check, partial(run.reporter.moved, store.server))
 
 
 def beside(
@@ -85,7 +96,8 @@ def _feed(
     if incoming.make is not None:
         packed = part.compression == "zstd"
         text = b"".join(unpacked(chunks) if packed else chunks).decode()
-        must(run, host, incoming.make(text))
+        if (made := incoming.make(text)) is not None:
+            must(run, host, made)
         return
     command = incoming.command
     assert command is not None

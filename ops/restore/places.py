@@ -18,7 +18,7 @@ from ops.hosts import Cancelled, Host
 from ops.runs.releases import layout_of
 from ops.runs.run import Run
 
-__all__ = ["Place", "discarded", "must", "places_of", "stores_for"]
+__all__ = ["Place", "discarded", "must", "places_of", "stores_for", "stores_of"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,12 @@ class Place:
         return verb(self.saved.details, self.looked, self.tag)
 
 
-def places_of(
-    settings: Settings, hosts: Mapping[str, Host], manifest: Manifest, only: tuple[str, ...], tag: str
-) -> dict[str, Place]:
-    """Return what of a backup is to be restored where: all of it, or datastores and parts of them in `only`.
+def stores_of(settings: Settings, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Datastore]:
+    """Return the datastores that are to be restored, without asking a server.
 
-    Raises UsageError for what backup and ops.toml do not have in common, and for versions that cannot read it.
+    Raises UsageError for what backup and ops.toml do not have in common.
     """
-    chosen: dict[str, set[str]] = {}
-    for written in only or tuple(manifest.datastores):
-        name, _, part = written.partition("/")
-        chosen.setdefault(name, set()).add(part)
+    chosen = _chosen(manifest, only)
     unknown = [name for name in chosen if name not in manifest.datastores]
     if unknown:
         known = ", ".join(manifest.datastores)
@@ -55,9 +50,20 @@ def places_of(
         was, now = manifest.datastores[name].kind, stores[name].kind
         if was != now:
             raise UsageError(f"datastore {name} is {now} in ops.toml and was {was} when the backup was taken")
+    return stores
+
+
+def places_of(
+    settings: Settings, hosts: Mapping[str, Host], manifest: Manifest, only: tuple[str, ...], tag: str
+) -> dict[str, Place]:
+    """Return what of a backup is to be restored where: all of it, or datastores and parts of them in `only`.
+
+    Raises as `stores_of` does, and UsageError for versions that cannot read it.
+    """
+    stores = stores_of(settings, manifest, only)
     looked = look(stores, hosts)
     found = {}
-    for name, wanted in chosen.items():
+    for name, wanted in _chosen(manifest, only).items():
         saved = manifest.datastores[name]
         if "" not in wanted:
             details, counts = stores[name].narrowed(saved.details, saved.counts, wanted)
@@ -90,6 +96,15 @@ def must(run: Run, host: Host, command: Command) -> str:
     if not result.ok:
         raise FailedUnchanged(f"{command.shown}: {result.last_lines}", target=host.name)
     return result.stdout + result.stderr
+
+
+def _chosen(manifest: Manifest, only: tuple[str, ...]) -> dict[str, set[str]]:
+    """Return the parts that are wanted of each datastore; an empty name stands for all of it."""
+    chosen: dict[str, set[str]] = {}
+    for written in only or tuple(manifest.datastores):
+        name, _, part = written.partition("/")
+        chosen.setdefault(name, set()).add(part)
+    return chosen
 
 
 def _check_version(place: Place) -> None:

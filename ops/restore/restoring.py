@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from ops.errors import Locked, NeedsPerson, OpsError, RolledBack, Unreachable
 from ops.hosts import Host
 from ops.outcomes import Outcome, Target
 from ops.restore.filling import beside, check_all
-from ops.restore.places import Place, places_of
+from ops.restore.places import Place, places_of, stores_of
 from ops.restore.records import known, put_back, remember
 from ops.restore.running import alone, ending, lock_stack, tag_of
 from ops.restore.swapping import forget, switch
@@ -76,8 +77,7 @@ def restore(
     ):
         enter(run, Phase.CHECK)
         check_identities(storage, manifest, identities)
-        places = places_of(settings, run.reach, manifest, only, tag_of(run.run_id))
-        check_all(run, storage, places)
+        places = _checked(run, storage, manifest, only)
         enter(run, Phase.LOCK)
         lock_stack(run, wait)
         kept = _save(run, places, safety)
@@ -110,6 +110,16 @@ def restore(
             {name: place.saved.details.get("as_of", manifest.finished_at) for name, place in places.items()},
             tuple(name for name, place in places.items() if "moment" in place.saved.details),
         )
+
+
+def _checked(run: Run, storage: Storage, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Place]:
+    """Read all that is to be restored while the servers are asked where it goes, and return that."""
+    stores = stores_of(run.settings, manifest, only)
+    with ThreadPoolExecutor(1, thread_name_prefix="ops-look") as asking:
+        asked = asking.submit(places_of, run.settings, run.reach, manifest, only, tag_of(run.run_id))
+        # What keeps a server from being restored to is told at once, not behind hours of reading.
+        check_all(run, storage, manifest, stores, lambda: asked.done() and asked.result())
+        return asked.result()
 
 
 @contextmanager

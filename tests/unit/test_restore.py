@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 
 import pyrage
@@ -479,6 +480,18 @@ class TestRefused:
 
         monkeypatch.setattr(restoring, "check_all", checked)
         with pytest.raises(Damaged, match=r"uploads.tar.zst is missing in [^,]*$"):
+            shop.restore("latest")
+
+    def test_what_a_server_says_ends_the_reading_of_what_would_take_hours(self, stack, shop, monkeypatch):
+        def endless(storage, part, check, heard):
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                check()
+            raise AssertionError("it reads on")
+
+        monkeypatch.setattr(filling, "check_part", endless)
+        monkeypatch.setattr(Files, "look", lambda store: Command("echo 'no tar here' >&2; exit 1"))
+        with pytest.raises(FailedUnchanged, match="datastore uploads: no tar here"):
             shop.restore("latest")
 
     def test_a_manifest_that_was_edited(self, stack, shop):
