@@ -34,6 +34,7 @@ from ops.datastores.postgres_sql import (
     dropping,
     identifier,
     is_place,
+    kept_before,
     literal,
     missing_roles,
     place_names,
@@ -235,7 +236,7 @@ class Postgres:
         }
 
     def beside(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        stale = dropping(self.name, "new", ())
+        stale = dropping(self.name)
         names = place_names(self.name, details, "new", tag)
         made = [
             line for name, beside in names.items() for line in creation(beside, details["databases"][name])
@@ -246,16 +247,20 @@ class Postgres:
         there = tuple(json.loads(looked.facts["roles"]))
         places = place_names(self.name, details, "new", tag)
 
-        def roles(text: str) -> Command:
+        def roles(text: str) -> Command | None:
             lines = missing_roles(text, there)
+            if not lines:
+                return None
             return self._sql(
                 ["BEGIN;", *lines, "COMMIT;"], looked, "make the roles that are missing", changes="roles"
             )
 
-        def settings(text: str) -> Command:
+        def settings(text: str) -> Command | None:
             found = [line.removeprefix(_SETTINGS) for line in text.split("\n") if line.startswith(_SETTINGS)]
             rows = [row for line in found for row in json.loads(line)]
             lines = [line for name, *row in rows if name in places for line in setting(places[name], *row)]
+            if not lines:
+                return None
             return self._sql(lines, looked, "set what databases are set to", changes="databases")
 
         return (
@@ -300,20 +305,26 @@ class Postgres:
         return self._sql(lines, looked, "look for what was live")
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        kept = tuple(place_names(self.name, details, "old", tag).values())
-        dropped = self._sql(
-            [dropping(self.name, "old", kept)],
-            looked,
-            "remove what earlier restores kept",
-            changes="databases",
-            timeout=600,
-        )
+        """The server drops them behind the end of the run: it first writes all that came to its disk.
+
+        What fails then is in its own log, and the next restore tries it again.
+        """
         # Clusters too: they were live before a restore to a moment.
         places = f'"${{PGDATA:?}}"/{cluster_place(self.project, self.name, "old", TAG)}'
-        clusters = f'for p in {places}; do case $p in *_{tag}_*) ;; *) rm -rf -- "$p" ;; esac; done'
+        clusters = f'for p in {places}; do case $p in *_{tag}_*) ;; *) rm -rf -- "$p" || exit 1 ;; esac; done'
+        # Those that are there now, by name: none of a restore that comes meanwhile.
+        asked = kept_before(self.name, tuple(place_names(self.name, details, "old", tag).values()))
+        asking = self._sql(
+            [asked], looked, "remove what earlier restores kept", changes="databases", timeout=600
+        )
+        look = f"{clusters}; {self.entry()} exec {PSQL} -d template1"
+        drop = f'{self.entry()} for d do {PSQL} -d template1 -c "DROP DATABASE IF EXISTS $d"; done'
         container = quote(looked.facts["container"])
-        script = f"{dropped.script} && docker exec {container} sh -c {quote(clusters)} </dev/null"
-        return replace(dropped, script=script)
+        script = (
+            f"d=$(docker exec -i {container} sh -c {quote(look)}) && "
+            f'{{ [ -z "$d" ] || docker exec -d {container} sh -c {quote(drop)} sh $d; }}'
+        )
+        return replace(asking, script=script)
 
     def discard(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
         names = place_names(self.name, details, "new", tag).values()
@@ -325,8 +336,10 @@ class Postgres:
         )
 
     def _restore(self, name: str, beside: str, looked: Looked, tag: str) -> Command:
+        # Thousands of small statements do not each wait for the disk: the swap does, for all that came before it.
         script = (
-            f"{self.entry()} exec pg_restore --exit-on-error --no-password --dbname={beside} --format=custom"
+            f'{self.entry()} PGOPTIONS="$PGOPTIONS -c synchronous_commit=off" '
+            f"exec pg_restore --exit-on-error --no-password --dbname={beside} --format=custom"
         )
         return Command(
             f"c={quote(looked.facts['container'])}; {inside(script, tag, stdin=True)}",

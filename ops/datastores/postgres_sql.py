@@ -14,6 +14,7 @@ __all__ = [
     "dropping",
     "identifier",
     "is_place",
+    "kept_before",
     "literal",
     "missing_roles",
     "place_names",
@@ -61,13 +62,18 @@ def is_place(name: str) -> bool:
     return re.fullmatch(_place("(new|old)", "[0-9a-f]{6}"), name) is not None
 
 
-def dropping(store: str, word: str, but: Sequence[str]) -> str:
-    """Return the statement that drops a datastore's places of a kind, `but` for some."""
-    kept = f" AND datname NOT IN ({', '.join(map(literal, but))})" if but else ""
-    return (
-        "SELECT format('DROP DATABASE IF EXISTS %I', datname) FROM pg_database "
-        f"WHERE datname ~ {literal(f'^{_place(word, store_key(store))}$')}{kept} \\gexec"
-    )
+def dropping(store: str) -> str:
+    """Return the statement that drops what runs left beside a datastore's live databases."""
+    return f"SELECT format('DROP DATABASE IF EXISTS %I', datname) {_places(store, 'new')} \\gexec"
+
+
+def kept_before(store: str, but: Sequence[str]) -> str:
+    """Return the query for the databases that a datastore's restores kept, `but` for some."""
+    return f"SELECT datname {_places(store, 'old')} AND datname <> ALL (ARRAY[{', '.join(map(literal, but))}]::text[]);"
+
+
+def _places(store: str, word: str) -> str:
+    return f"FROM pg_database WHERE datname ~ {literal(f'^{_place(word, store_key(store))}$')}"
 
 
 def _place(word: str, key: str) -> str:

@@ -120,6 +120,29 @@ def test_a_service_that_is_not_healthy_behind_the_swap_takes_it_back(
     until("the stack serves", serves)
 
 
+def test_what_a_restore_kept_goes_with_the_next_one_that_comes_to_its_end(
+    stack: Stack, damaged: tuple[str, ...]
+) -> None:
+    """The newest stays for an undo. PostgreSQL drops its own behind the end of the run."""
+
+    def restored() -> set[str]:
+        stack.run("restore", "--id", "latest", "--confirm", "staging", "--no-safety")
+        return kept()
+
+    first = restored()
+    second = restored() - first
+    assert second
+    until("what the first one kept is gone", lambda: kept() == second)
+    stack.run("restore.undo", "--confirm", "staging")
+    assert kept() == set()
+
+
+def kept() -> set[str]:
+    """Return the databases and folders that an undo would bring back."""
+    databases = query("web1", PROJECT, "SELECT datname FROM pg_database WHERE datname LIKE 'ops_old%'")
+    return {*databases.split(), *on("web1", f"ls -d {UPLOADS}.ops-old-* 2>/dev/null || true").split()}
+
+
 def _web() -> Seen:
     return containers("web1", PROJECT, "web")[0]
 

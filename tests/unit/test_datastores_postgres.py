@@ -214,6 +214,14 @@ def test_each_database_that_was_kept_and_is_gone_is_told():
     ]
 
 
+def test_the_server_is_asked_for_nothing_where_roles_and_settings_are_as_they_were():
+    first, _, last = STORE.incoming({"databases": {"shop": {}}}, looked("shop"), TAG)
+    assert b"CREATE ROLE app;" in first.make(DUMPED).stdin
+    assert first.make("--\n-- Roles\n--\n") is None
+    assert b'SET "work_mem"' in last.make('ops-settings [["shop", null, ["work_mem=64MB"]]]\n').stdin
+    assert last.make(DUMPED) is None
+
+
 def test_counts_are_read_from_what_the_dump_says_beside_its_data():
     told = 'pg_dump: warning: circular\nops-count ["public.orders", 7]\nops-count ["large objects", 0]\n'
     assert STORE.counts_of(told) == {"public.orders": 7, "large objects": 0}
