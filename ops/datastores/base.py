@@ -67,8 +67,8 @@ class Stream:
 class Incoming:
     """A part on its way back: `command` takes the stream on stdin; where `make` stands instead, it is given all of it.
 
-    `make` returns None where nothing is to be done; the parts that it is for are small. Either writes beside what is live; one that comes `first` does so before
-    the place beside is made.
+    `make` returns None where nothing is to be done; the parts that it is for are small. Either writes beside what is
+    live; one that comes `first` does so before the place beside is made.
     """
 
     part: str

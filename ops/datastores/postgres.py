@@ -336,10 +336,8 @@ class Postgres:
         )
 
     def _restore(self, name: str, beside: str, looked: Looked, tag: str) -> Command:
-        # Thousands of small statements do not each wait for the disk: the swap does, for all that came before it.
         script = (
-            f'{self.entry()} PGOPTIONS="$PGOPTIONS -c synchronous_commit=off" '
-            f"exec pg_restore --exit-on-error --no-password --dbname={beside} --format=custom"
+            f"{self.entry()} exec pg_restore --exit-on-error --no-password --dbname={beside} --format=custom"
         )
         return Command(
             f"c={quote(looked.facts['container'])}; {inside(script, tag, stdin=True)}",
