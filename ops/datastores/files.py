@@ -33,7 +33,9 @@ _CHANGED = re.compile(
     r"tar: (.+: (?:file changed as we read it|File removed before we read it|File shrank by \d+ bytes.*|"
     r"Warning: Cannot (?:open|stat): No such file or directory))"
 )
-_RECORDS = "--blocking-factor=128"  # of 64 KiB, what a pipe holds: with tar's own of 10 KiB it is a third slower
+_RECORDS = (
+    "--blocking-factor=128"  # of 64 KiB, what a pipe holds: with tar's own of 10 KiB it is a third slower
+)
 _RUN = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-" + "[0-9a-f]" * 4  # as a shell's pattern
 
 

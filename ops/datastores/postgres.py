@@ -305,24 +305,24 @@ class Postgres:
         return self._sql(lines, looked, "look for what was live")
 
     def forget(self, details: Mapping[str, Any], looked: Looked, tag: str) -> Command:
-        """The server drops them behind the end of the run: it first writes all that came to its disk.
+        """The server drops them behind the end of the run: DROP DATABASE begins with a checkpoint.
 
         What fails then is in its own log, and the next restore tries it again.
         """
-        # Clusters too: they were live before a restore to a moment.
-        places = f'"${{PGDATA:?}}"/{cluster_place(self.project, self.name, "old", TAG)}'
-        clusters = f'for p in {places}; do case $p in *_{tag}_*) ;; *) rm -rf -- "$p" || exit 1 ;; esac; done'
         # Those that are there now, by name: none of a restore that comes meanwhile.
         asked = kept_before(self.name, tuple(place_names(self.name, details, "old", tag).values()))
         asking = self._sql(
             [asked], looked, "remove what earlier restores kept", changes="databases", timeout=600
         )
-        look = f"{clusters}; {self.entry()} exec {PSQL} -d template1"
+        # Clusters too: they were live before a restore to a moment. An image may know its folder by its entrypoint alone.
+        places = f'"$PGDATA"/{cluster_place(self.project, self.name, "old", TAG)}'
+        clusters = f'[ -z "$PGDATA" ] || for p in {places}; do case $p in *_{tag}_*) ;; *) rm -rf -- "$p" ;; esac; done'
+        look = f"{self.entry()} {PSQL} -d template1 && {{ {clusters}; }}"
         drop = f'{self.entry()} for d do {PSQL} -d template1 -c "DROP DATABASE IF EXISTS $d"; done'
         container = quote(looked.facts["container"])
         script = (
-            f"d=$(docker exec -i {container} sh -c {quote(look)}) && "
-            f'{{ [ -z "$d" ] || docker exec -d {container} sh -c {quote(drop)} sh $d; }}'
+            f"{{ d=$(docker exec -i {container} sh -c {quote(look)}); s=$?; "
+            f'[ -z "$d" ] || docker exec -d {container} sh -c {quote(drop)} sh $d || s=1; [ $s = 0 ]; }}'
         )
         return replace(asking, script=script)
 

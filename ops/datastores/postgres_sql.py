@@ -165,7 +165,8 @@ def renamings(
             f"\\if :live{number}",
             f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS false;",
             "\\else",  # what is not there is an empty one, or the way back could not be told from one already gone
-            f"CREATE DATABASE {identifier(away[key])} ALLOW_CONNECTIONS false;",
+            # Not of template1, where somebody may be: then there is none made.
+            f"CREATE DATABASE {identifier(away[key])} TEMPLATE template0 ALLOW_CONNECTIONS false;",
             "\\endif",
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {literal(name)} \\g /dev/null",
         ]

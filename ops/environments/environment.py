@@ -105,7 +105,7 @@ class Environment:
         from_environment: str | None = None,
         state_host: str | None = None,
     ) -> RestorePlan:
-        """Return what a restore would do; raises what it would be refused for before it reads the storage."""
+        """Return what a restore would do; raises what it would be refused for, as far as that is told without reading the backup."""
         from ops.environments.restores import plan_restore
 
         return plan_restore(self, self._restore_options(backup, at, only, from_environment, state_host))

@@ -70,7 +70,7 @@ def restore(
         identities = identities_in(options.identity) if options.identity else ()
         ask(found)
         with watched(settings, "restore", reporter) as watch:
-            with masked(settings), masked(source):  # those who are told of a failure are not told secrets
+            with masked(source), masked(settings):  # before anybody is told of a failure
                 restored = bring_back(
                     settings,
                     hosts,

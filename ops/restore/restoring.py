@@ -113,7 +113,10 @@ def restore(
 
 
 def _checked(run: Run, storage: Storage, manifest: Manifest, only: tuple[str, ...]) -> dict[str, Place]:
-    """Read all that is to be restored while the servers are asked where it goes, and return that."""
+    """Read all that is to be restored while the servers are asked where it goes, and return the places.
+
+    Of what either finds, the first is told.
+    """
     stores = stores_of(run.settings, manifest, only)
     with ThreadPoolExecutor(1, thread_name_prefix="ops-look") as asking:
         asked = asking.submit(places_of, run.settings, run.reach, manifest, only, tag_of(run.run_id))

@@ -53,6 +53,16 @@ def damage(stack):
     (stack.uploads / "new.txt").write_text("written since")
 
 
+def test_an_archive_of_tars_own_record_size_comes_back(stack, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("ops.datastores.files._RECORDS", "--blocking-factor=20")
+        stack.environment().backup.full()
+    before = tree(stack.uploads)
+    damage(stack)
+    stack.environment().restore("latest")
+    assert tree(stack.uploads) == before
+
+
 @pytest.mark.parametrize("compress", ["auto", "operator", "none"])
 def test_files_come_back_as_they_were(stack, compress):
     (stack.uploads / "a.txt").chmod(0o640)
@@ -432,6 +442,21 @@ def test_a_backup_that_is_pruned_while_it_is_restored_is_told_as_that(stack, mon
     assert [path.name for path in (live / "shared").rglob("*")] == ["uploads", "a.txt"]
     assert (live / "shared/uploads/a.txt").read_text() == "of staging"
     assert not (live / "restored.json").exists()
+
+
+def test_what_to_type_next_is_about_where_is_restored_not_where_the_backup_is_of(stack, monkeypatch):
+    stack.toml = stack.toml.replace(
+        "[datastores", '[environments.staging.servers.here]\naddress = "local"\n[datastores'
+    )
+    stack.environment().backup.full()
+
+    def held(run, wait):
+        raise Locked("another run is at it", next_step="inv deploy.status")
+
+    monkeypatch.setattr(restoring, "lock_stack", held)
+    with pytest.raises(Locked) as failure:
+        environment("staging", stack=str(stack.folder)).restore("latest", from_environment="production")
+    assert failure.value.next_step == f"inv deploy.status --env staging --stack {stack.folder}"
 
 
 class TestRefused:
