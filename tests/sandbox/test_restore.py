@@ -133,7 +133,7 @@ def test_what_a_restore_kept_goes_with_the_next_one_that_comes_to_its_end(
     good = data()
     query("web1", PROJECT, "DELETE FROM notes")
     second = restored() - first
-    assert sorted("/" in name for name in second) == [False, True]  # a database and a folder
+    assert {"/" in name for name in second} == {False, True}  # databases and a folder
     until("what the first one kept is gone", lambda: kept() == second)
     assert data() == good
     stack.run("restore.undo", "--confirm", "staging")
