@@ -153,17 +153,17 @@ class Field:
         """Run a script on the server."""
         return run([*self.ssh, script], folder=self.folder, env=self.env)
 
+    def sql(self, script: str, database: str) -> None:
+        """Run SQL in a database of the server."""
+        psql = f"docker exec -i {self.container} psql -qX -v ON_ERROR_STOP=1 -U postgres {database}"
+        run([*self.ssh, psql], folder=self.folder, env=self.env, feed=script)
+
     def prepare(self) -> None:
         """Deploy the database, and fill it and the folders."""
         self.opsbook("deploy", "--quiet")
         self.container = self.there("docker ps -q --filter label=com.docker.compose.service=postgres").strip()
         print(f"Filling a database and folders with {SIZE:g} GiB each.", flush=True)
-        run(
-            [*self.ssh, f"docker exec -i {self.container} psql -qX -v ON_ERROR_STOP=1 -U postgres shop"],
-            folder=self.folder,
-            env=self.env,
-            feed=TABLES.format(orders=int(SIZE * 2_000_000)),
-        )
+        self.sql(TABLES.format(orders=int(SIZE * 2_000_000)), "shop")
         count = int(SIZE * 1024)
         self.there(FILES.format(folder="/srv/bench/files", count=count))
 
@@ -176,12 +176,7 @@ class Field:
     def settle(self) -> None:
         """Off the clock: what a contender left goes, and the rest of what it wrote to the disk, before the next one begins."""
         left = "SELECT format('DROP DATABASE %I', datname) FROM pg_database WHERE datname ~ '^(bare|ops_old_.*)$' \\gexec\nCHECKPOINT;"
-        run(
-            [*self.ssh, f"docker exec -i {self.container} psql -qX -v ON_ERROR_STOP=1 -U postgres"],
-            folder=self.folder,
-            env=self.env,
-            feed=left,
-        )
+        self.sql(left, "postgres")
         self.there("rm -rf /srv/bench/bare /srv/bench/*.ops-old-*; sync")
 
     def size(self) -> float:
