@@ -84,12 +84,13 @@ def drill(environment: Environment, how: Rehearsal, reporter: Reporter) -> Drill
         from ops.storage.opening import open_storage
 
         identities = identities_in(how.identity) if how.identity else ()
+        storage = open_storage(settings, lambda: interruption.cancellation.check())
         found = rehearsed(
             settings,
             hosts,
             state_host_of(settings, how.state_host),
-            open_storage(settings, lambda: interruption.cancellation.check()),
-            chosen_backup(settings, "latest"),
+            storage,
+            chosen_backup(settings, "latest", storage),
             reporter,
             interruption,
             identities=identities,

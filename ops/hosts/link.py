@@ -66,10 +66,9 @@ class Link:
             return chain
         acquire(self._opening, cancellation)
         try:
-            if self._chain is None or not self._chain.active:
-                begun, self._begun = self._begun, None
-                if begun is not None:
-                    self._chain = result_of(begun, cancellation)
+            begun, self._begun = self._begun, None
+            if begun is not None:
+                self._chain = result_of(begun, cancellation)
             if self._chain is None or not self._chain.active:  # it may have gone while a person was asked
                 self._chain = waited(self._dial, cancellation, Chain.close)
             return self._chain

@@ -54,13 +54,16 @@ def stores_of(settings: Settings, manifest: Manifest, only: tuple[str, ...]) -> 
 
 
 def places_of(
-    settings: Settings, hosts: Mapping[str, Host], manifest: Manifest, only: tuple[str, ...], tag: str
+    stores: Mapping[str, Datastore],
+    hosts: Mapping[str, Host],
+    manifest: Manifest,
+    only: tuple[str, ...],
+    tag: str,
 ) -> dict[str, Place]:
-    """Return what of a backup is to be restored where: all of it, or datastores and parts of them in `only`.
+    """Given the datastores that `stores_of` returns, return what of a backup is to be restored where: all, or parts in `only`.
 
-    Raises as `stores_of` does, and UsageError for versions that cannot read it.
+    Raises UsageError for versions that cannot read it.
     """
-    stores = stores_of(settings, manifest, only)
     looked = look(stores, hosts)
     found = {}
     for name, wanted in _chosen(manifest, only).items():

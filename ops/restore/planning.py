@@ -9,7 +9,7 @@ from ops.archive.manifest import Manifest
 from ops.config import Settings
 from ops.errors import UsageError
 from ops.hosts import Host
-from ops.restore.places import places_of, stores_for
+from ops.restore.places import places_of, stores_for, stores_of
 from ops.restore.records import record
 from ops.restore.undoing import check_kept, kept_places
 from ops.restore.writers import writers
@@ -46,7 +46,7 @@ def plan_restore(
     settings: Settings, hosts: Mapping[str, Host], manifest: Manifest, only: tuple[str, ...] = ()
 ) -> RestorePlan:
     """Return what a restore would do; raises what it would be refused for before it reads the storage."""
-    places = places_of(settings, hosts, manifest, only, "plan")
+    places = places_of(stores_of(settings, manifest, only), hosts, manifest, only, "plan")
     planned = []
     for name, place in places.items():
         store = place.store

@@ -119,7 +119,7 @@ def _checked(run: Run, storage: Storage, manifest: Manifest, only: tuple[str, ..
     """
     stores = stores_of(run.settings, manifest, only)
     with ThreadPoolExecutor(1, thread_name_prefix="ops-look") as asking:
-        asked = asking.submit(places_of, run.settings, run.reach, manifest, only, tag_of(run.run_id))
+        asked = asking.submit(places_of, stores, run.reach, manifest, only, tag_of(run.run_id))
         # What keeps a server from being restored to is told at once, not behind hours of reading.
         check_all(run, storage, manifest, stores, lambda: asked.done() and asked.result())
         return asked.result()
